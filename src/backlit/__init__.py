@@ -1,0 +1,1 @@
+"""Neural networks with backpropagation you can see through."""

@@ -1,0 +1,1 @@
+"""What every layer above shares: errors, names, random numbers, types, events, languages."""
