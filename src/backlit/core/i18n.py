@@ -1,7 +1,7 @@
 """Messages in English and Chinese, from one catalogue.
 
-The catalogue is every ``*.toml`` file in ``core/messages``. An entry is a table whose fields are either one template for
-both languages or a table ``{ en = "…", zh = "…" }``; templates are filled with :meth:`str.format`.
+The catalogue is every ``*.toml`` file in ``core/messages``. An entry is a table whose fields are either one template
+for both languages or a table ``{ en = "…", zh = "…" }``; templates are filled with :meth:`str.format`.
 """
 
 from __future__ import annotations

@@ -27,13 +27,12 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
         return table[name]
     except (KeyError, TypeError):
         known = list(table)
-        raise UnknownNameError(
-            "unknown_name", kind=kind, name=name, known=", ".join(known[:40]), nearest=" / ".join(nearest(str(name), known))
-        ) from None
+        values = {"known": ", ".join(known[:40]), "nearest": " / ".join(nearest(str(name), known))}
+        raise UnknownNameError("unknown_name", kind=kind, name=name, **values) from None
 
 
 def split_entry(text: str) -> tuple[str, tuple[int, ...] | None]:
-    """``"dense1.W[3, 5]"`` -> ``("dense1.W", (3, 5))``; without brackets the index is None. ValueError where malformed."""
+    """``"dense1.W[3, 5]"`` -> ``("dense1.W", (3, 5))``; the index is None without brackets. ValueError where malformed."""
     match = _ENTRY.match(text.strip())
     if match is None:
         raise ValueError(text)

@@ -1,7 +1,7 @@
 """Random numbers from a key, so that any mask, shuffle or initial weight can be made again alone.
 
-Each draw has a generator of its own, Philox4x64 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3,
-SC 2011), keyed by the BLAKE2b hash of (seed, step, name). There is no global state and no order of draws to keep.
+Each draw has a generator of its own, Philox4x64 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2,
+3, SC 2011), keyed by the BLAKE2b hash of (seed, step, name). There is no global state and no order of draws to keep.
 """
 
 from __future__ import annotations
