@@ -16,9 +16,15 @@ class BacklitError(Exception):
     """Base of all errors raised on purpose. ``code`` is stable across versions; ``key`` names the catalogue entry."""
 
     def __init__(self, key: str, **values: object) -> None:
-        self.key, self.values = key, values
+        self.key, self.values = key, {"where": "?"} | values
         self.code: str = catalogue()[key]["code"]
         super().__init__(key, values)
+
+    def at(self, where: str) -> BacklitError:
+        """The same error, said of the place ``where`` unless it names a place already."""
+        if self.values["where"] == "?":
+            self.values["where"] = where
+        return self
 
     def part(self, field: str) -> str:
         """One part of the message: ``problem``, ``expected``, ``got`` or ``fix``; empty where there is none."""

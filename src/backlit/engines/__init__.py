@@ -1,0 +1,1 @@
+"""Engines run graphs. The reference engine defines what is correct."""

@@ -1,0 +1,81 @@
+"""The reference engine: an interpreter that walks a graph forward, then backward. It defines correct and stays plain.
+
+It runs in any precision and over any array namespace ``xp``; under ``jax.numpy`` the walk itself can be traced by ``jit``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from backlit import rules
+from backlit.core.errors import InputError
+from backlit.core.rng import generator
+from backlit.core.types import Array, Arrays, Namespace
+from backlit.graph.graph import Graph, Node, differentiable_positions
+
+
+def leaves(graph: Graph, given: Arrays, *, seed: int = 0, step: int = 0) -> dict[str, Array]:
+    """Values of all leaves: ``given`` inputs, parameters and state, the constants, and masks drawn by (seed, step, name).
+
+    Raises InputError where one is missing or has another shape than the graph was staged for.
+    """
+    env = dict(graph.constants) | {name: draw_mask(graph, name, seed, step) for name in graph.masks}
+    for name in (*graph.inputs, *graph.parameters, *graph.state):
+        if name not in given or tuple(given[name].shape) != graph.values[name].shape:
+            came = f"{name}{list(given[name].shape)}" if name in given else f"{name} = None"
+            raise InputError("leaf_shape", where=name, expected=str(graph.values[name]), got=came)
+        env[name] = given[name]
+    return env
+
+
+def draw_mask(graph: Graph, name: str, seed: int, step: int) -> Array:
+    """The dropout mask of one step: each entry 0 with probability rate, else 1/(1 - rate)."""
+    value, rate = graph.values[name], graph.masks[name].rate
+    kept = generator(seed, step, name).random(value.shape) >= rate
+    return kept.astype(value.dtype) * np.asarray(1 / (1 - rate), value.dtype)
+
+
+def forward(graph: Graph, env: Arrays, xp: Namespace = np) -> dict[str, Array]:
+    """All values of the graph by name, from those of its leaves."""
+    values = dict(env)
+    for node in graph.nodes:
+        inputs = (None if i is None else values[i] for i in node.inputs)
+        values |= zip(node.outputs, rules.get(node.rule).call(xp, *inputs, **node.attributes), strict=True)
+    return values
+
+
+def backward(graph: Graph, values: Arrays, wrt: Iterable[str], output: str, xp: Namespace = np) -> dict[str, Array]:
+    """∂(output)/∂v for every value v on a way from ``wrt`` to ``output``, by name; zeros for a ``wrt`` without such a way.
+
+    The walk is the chain rule in reverse: a node passes ∂L/∂(outputs) through its rule's backward, and what several
+    nodes send to one value adds up.
+    """
+    wrt = tuple(wrt)
+    on_the_way = graph.depends_on(wrt)
+    d: dict[str, Array] = {output: xp.ones_like(values[output])}
+    for node in reversed(graph.nodes):
+        if on_the_way.isdisjoint(node.outputs) or not any(o in d for o in node.outputs):
+            continue
+        for name, gradient in node_gradients(node, values, d, xp):
+            if name in on_the_way:
+                d[name] = d[name] + gradient if name in d else gradient
+    return {name: xp.zeros_like(values[name]) for name in wrt} | d
+
+
+def node_gradients(node: Node, values: Arrays, d: Mapping[str, Array], xp: Namespace) -> Iterable[tuple[str, Array]]:
+    """(input, its share of ∂L/∂input) for each differentiable input of one node, given ``d``, ∂L/∂(its outputs)."""
+    rule = rules.get(node.rule)
+    inputs = tuple(None if i is None else values[i] for i in node.inputs)
+    saved = rule.saved_from(inputs, tuple(values[o] for o in node.outputs), node.attributes)
+    outputs = [o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated]
+    found = rule.gradients(xp, [d[o] if o in d else xp.zeros_like(values[o]) for o in outputs], saved)
+    return [(name, found[i]) for name, i in differentiable_positions(node)]
+
+
+def value_and_grad(graph: Graph, env: Arrays, wrt: Iterable[str], xp: Namespace = np) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All values, and ∂(first output)/∂v for every value on the way; both by name."""
+    values = forward(graph, env, xp)
+    return values, backward(graph, values, wrt, graph.outputs[0], xp)

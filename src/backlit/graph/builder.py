@@ -1,0 +1,186 @@
+"""Staging: a model is called once on symbolic values, and what it does is written down as a graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from backlit import rules
+from backlit.core.errors import GraphError, InputError
+from backlit.core.types import Array, Shape
+from backlit.graph.graph import Graph, Mask, Node, Value, infer_shapes
+from backlit.graph.symbolic import Symbolic
+from backlit.rules import Rule
+
+Initializer = Callable[[np.random.Generator, Shape], Array]
+"""(generator, shape) -> first values of a parameter or a state array."""
+
+
+class Builder:
+    """Collects values and nodes while symbolic values are computed with. ``training`` is seen by layers such as dropout."""
+
+    def __init__(self, *, dtype: str = "float32", training: bool = False) -> None:
+        self.dtype, self.training = dtype, training
+        self.initializers: dict[str, Initializer] = {}
+        self._values: dict[str, Value] = {}
+        self._nodes: list[Node] = []
+        self._inputs: list[str] = []
+        self._parameters: list[str] = []
+        self._frozen: set[str] = set()
+        self._state: list[str] = []
+        self._masks: dict[str, Mask] = {}
+        self._constants: dict[str, Array] = {}
+        self._updates: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._layers: dict[int, tuple[object, str]] = {}
+        self._open: list[object] = []
+
+    # --- leaves -------------------------------------------------------------------------------------------------
+
+    def input(self, name: str, shape: Shape, dtype: str | None = None) -> Symbolic:
+        """An array given at each run."""
+        self._inputs.append(name)
+        return self._leaf(name, shape, dtype or self.dtype)
+
+    def parameter(self, name: str, shape: Shape, init: Initializer, *, trainable: bool = True) -> Symbolic:
+        """A parameter; asked for again under the same name (a shared layer), the same one."""
+        if name in self._parameters:
+            return self._known(name, shape)
+        self._parameters.append(name)
+        self._frozen |= set() if trainable else {name}
+        self.initializers[name] = init
+        return self._leaf(name, shape, self.dtype)
+
+    def state(self, name: str, shape: Shape, init: Initializer) -> Symbolic:
+        """A state array, such as a running mean."""
+        if name in self._state:
+            return self._known(name, shape)
+        self._state.append(name)
+        self.initializers[name] = init
+        return self._leaf(name, shape, self.dtype)
+
+    def update(self, state: Symbolic, new: Symbolic) -> None:
+        """``new`` takes the place of ``state`` after a run."""
+        self._updates[state.name] = new.name
+
+    def mask(self, name: str, shape: Shape, rate: float) -> Symbolic:
+        """A dropout mask, drawn anew at every step from the key (seed, step, name)."""
+        self._masks[name] = Mask(rate)
+        return self._leaf(name, shape, self.dtype)
+
+    def constant(self, array: Array) -> Symbolic:
+        """An array that is part of the graph."""
+        name = self.number("constant")
+        self._constants[name] = array = np.asarray(array)
+        return self._leaf(name, array.shape, array.dtype.name)
+
+    def _leaf(self, name: str, shape: Shape, dtype: str) -> Symbolic:
+        if name in self._values:
+            raise GraphError("graph_twice", where=name, name=name)
+        self._values[name] = Value(name, tuple(shape), dtype)
+        return Symbolic(self, self._values[name])
+
+    def _known(self, name: str, shape: Shape) -> Symbolic:
+        known = self._values[name]
+        if known.shape != tuple(shape):
+            raise InputError("shared_shape", where=name, expected=f"{name}{list(known.shape)}", got=f"{name}{list(shape)}")
+        return Symbolic(self, known)
+
+    # --- nodes --------------------------------------------------------------------------------------------------
+
+    def add(self, rule: str, *inputs: Any, name: str | None = None, **attributes: Any) -> tuple[Symbolic, ...]:
+        """Add a node; ``inputs`` are symbolic values, arrays, numbers, or None where absent. Returns all its outputs."""
+        found = rules.get(rule)
+        operands = self._operands(found, inputs)
+        attributes = found.defaults | attributes
+        name = name or self.number(rule)
+        if name in self._values:
+            raise GraphError("graph_twice", where=name, name=name)
+        shapes = infer_shapes(rule, [None if o is None else o.shape for o in operands], attributes, name)
+        outputs = _output_names(name, found)
+        dtype = found.dtype or _common_dtype(found, operands)
+        self._values |= {o: Value(o, s, dtype) for o, s in zip(outputs, shapes, strict=True)}
+        self._nodes.append(Node(rule, tuple(o.name if o is not None else None for o in operands), outputs, attributes))
+        return tuple(Symbolic(self, self._values[o]) for o in outputs)
+
+    def _operands(self, rule: Rule, inputs: tuple[Any, ...]) -> list[Symbolic | None]:
+        given = list(inputs) + [None] * (0 if rule.variadic else len(rule.inputs) - len(inputs))
+        dtype = next((i.dtype for i in given if isinstance(i, Symbolic) and i.dtype.startswith("float")), self.dtype)
+        kinds = [n not in rule.constants for n in rule.inputs] if not rule.variadic else [True] * len(given)
+        return [i if i is None else self.lift(i, dtype if real else None) for i, real in zip(given, kinds, strict=True)]
+
+    def lift(self, value: Any, dtype: str | None = None) -> Symbolic:
+        """A symbolic value of this graph for ``value``; numbers and integer arrays take ``dtype`` where one is given."""
+        if isinstance(value, Symbolic):
+            if value.builder is not self:
+                raise GraphError("graph_foreign", where=value.name, got=f"{value.value}")
+            return value
+        array = np.asarray(value)
+        if dtype is not None and (array.ndim == 0 or array.dtype.kind in "iub"):
+            array = array.astype(dtype)
+        if array.dtype.kind not in "fiub":
+            raise InputError("array_kind", where="constant", got=f"{type(value).__name__} ({array.dtype})")
+        return self.constant(array)
+
+    def number(self, kind: str) -> str:
+        """The next name of a kind: ``dense1``, ``dense2``, …"""
+        self._counts[kind] += 1
+        return f"{kind}{self._counts[kind]}"
+
+    # --- layers -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def layer(self, layer: object, kind: str, name: str | None) -> Iterator[tuple[str, str]]:
+        """Enter a layer: gives (its name, the prefix of its values). A layer called again is shared: ``dense1@2``."""
+        if any(layer is outer for outer in self._open):
+            raise GraphError("graph_cycle", where=name or kind, got=" → ".join([type(o).__name__ for o in self._open] + [kind]))
+        if id(layer) not in self._layers:
+            self._layers[id(layer)] = (layer, self._new_layer_name(kind, name))
+        own = self._layers[id(layer)][1]
+        self._counts[f"call of {own}"] += 1
+        call = self._counts[f"call of {own}"]
+        self._open.append(layer)
+        try:
+            yield own, own if call == 1 else f"{own}@{call}"
+        finally:
+            self._open.pop()
+
+    def _new_layer_name(self, kind: str, name: str | None) -> str:
+        taken = {n for _, n in self._layers.values()}
+        if name in taken:
+            raise InputError("layer_name_taken", where=name, got=f"{name!r}")
+        chosen = name or self.number(kind)
+        while chosen in taken:
+            chosen = self.number(kind)
+        return chosen
+
+    def graph(self, outputs: Mapping[str, Symbolic] | tuple[Symbolic, ...]) -> Graph:
+        """The graph of all that was staged, checked."""
+        wanted = tuple(outputs.values()) if isinstance(outputs, Mapping) else outputs
+        return Graph(
+            values=dict(self._values),
+            inputs=tuple(self._inputs),
+            parameters=tuple(self._parameters),
+            frozen=frozenset(self._frozen),
+            state=tuple(self._state),
+            masks=dict(self._masks),
+            constants=dict(self._constants),
+            nodes=tuple(self._nodes),
+            outputs=tuple(o.name for o in wanted),
+            updates=dict(self._updates),
+        ).check()
+
+
+def _output_names(name: str, rule: Rule) -> tuple[str, ...]:
+    """The first output carries the node's name, the others ``<layer or node>.<output>``."""
+    owner = name.rsplit(".", 1)[0]
+    return (name, *(f"{owner}.{o}" for o in rule.outputs[1:]))
+
+
+def _common_dtype(rule: Rule, operands: list[Symbolic | None]) -> str:
+    kept = operands if rule.variadic else [o for o, n in zip(operands, rule.inputs, strict=True) if n not in rule.constants]
+    return np.result_type(*[np.dtype(o.dtype) for o in (kept or operands) if o is not None]).name

@@ -1,0 +1,176 @@
+"""A graph is plain data: named values, and nodes that apply rules to them, in an order in which they can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from backlit import rules
+from backlit.core.errors import GraphError
+from backlit.core.types import Array, Shape
+
+
+@dataclass(frozen=True)
+class Value:
+    """An array that will exist when the graph is run."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One rule applied to values; its name is that of its first output."""
+
+    rule: str
+    inputs: tuple[str | None, ...]
+    """Names of values; None where an optional input is absent."""
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The dotted name, e.g. ``dense1.z``."""
+        return self.outputs[0]
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The inputs that are present."""
+        return tuple(i for i in self.inputs if i is not None)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A random mask for dropout: 0 with probability ``rate``, else 1/(1 - rate), drawn by the key (seed, step, name)."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A staged program. Leaves are inputs, parameters, state, masks and constants; every other value is made by a node."""
+
+    values: Mapping[str, Value]
+    inputs: tuple[str, ...]
+    """Given at each run: ``x``, ``y``, ``weights``."""
+    parameters: tuple[str, ...]
+    frozen: frozenset[str]
+    """Parameters that training leaves as they are."""
+    state: tuple[str, ...]
+    """Arrays a run reads and replaces without a gradient: running statistics."""
+    masks: Mapping[str, Mask]
+    constants: Mapping[str, Array]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    updates: Mapping[str, str]
+    """State name -> the value that takes its place after the run."""
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Parameters with a gradient."""
+        return tuple(p for p in self.parameters if p not in self.frozen)
+
+    @cached_property
+    def leaves(self) -> frozenset[str]:
+        """Values that no node makes."""
+        return frozenset((*self.inputs, *self.parameters, *self.state, *self.masks, *self.constants))
+
+    @cached_property
+    def producer(self) -> dict[str, Node]:
+        """The node that makes each value."""
+        return {out: node for node in self.nodes for out in node.outputs}
+
+    def depends_on(self, names: tuple[str, ...]) -> frozenset[str]:
+        """The given values and all that has a gradient by them: what a backward pass must walk through."""
+        reached = set(names)
+        for node in self.nodes:
+            rule = rules.get(node.rule)
+            if any(i in reached for i in differentiable_inputs(node)):
+                reached.update(o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated)
+        return frozenset(reached)
+
+    def check(self) -> Graph:
+        """Make sure that the graph is well formed, and return it.
+
+        Raises GraphError where a value is used before it is made (so also where nodes form a cycle), made twice, unknown,
+        or where its shape is not the one its rule gives.
+        """
+        made = set(self.leaves)
+        for node in self.nodes:
+            for name in node.operands:
+                if name not in made:
+                    raise GraphError("graph_order", where=node.name, name=name, got=_cycle(self, node, name))
+            for out in node.outputs:
+                if out in made:
+                    raise GraphError("graph_twice", where=node.name, name=out)
+            made.update(node.outputs)
+            self._check_shapes(node)
+        for name in (*self.outputs, *self.updates.values()):
+            if name not in made:
+                raise GraphError("graph_order", where="outputs", name=name, got=f"{name!r}")
+        return self
+
+    def _check_shapes(self, node: Node) -> None:
+        found = infer_shapes(node.rule, [self._shape(i) for i in node.inputs], node.attributes, node.name)
+        stated = tuple(self.values[o].shape for o in node.outputs)
+        if found != stated:
+            raise GraphError("graph_shape", where=node.name, expected=str(found), got=str(stated))
+
+    def _shape(self, name: str | None) -> Shape | None:
+        return None if name is None else self.values[name].shape
+
+    def __str__(self) -> str:
+        from backlit.graph.show import listing
+
+        return listing(self)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+
+def differentiable_inputs(node: Node) -> list[str]:
+    """Names of the values that the node's backward gives a gradient of, absent ones left out."""
+    return [name for name, _ in differentiable_positions(node)]
+
+
+def differentiable_positions(node: Node) -> list[tuple[str, int]]:
+    """(value, position of its gradient in what backward returns) for each differentiable input present."""
+    rule = rules.get(node.rule)
+    if rule.variadic:
+        return [(name, i) for i, name in enumerate(node.operands)]
+    named = dict(zip(rule.inputs, node.inputs, strict=True))
+    return [(value, i) for i, n in enumerate(rule.differentiable) if (value := named[n]) is not None]
+
+
+def infer_shapes(rule: str, shapes: list[Shape | None], attributes: Mapping[str, Any], where: str) -> tuple[Shape, ...]:
+    """Shapes of a node's outputs; the rule's own error, said of the node ``where``, if it cannot take these inputs."""
+    from backlit.core.errors import BacklitError
+
+    try:
+        found = rules.get(rule).shapes(*shapes, **attributes)
+    except BacklitError as error:
+        raise error.at(where) from None
+    several = bool(found) and isinstance(found[0], tuple)
+    return found if several else (found,)
+
+
+def _cycle(graph: Graph, start: Node, name: str) -> str:
+    """The path from ``name`` back to itself through ``start``, or just the name where there is none."""
+    path, seen = [name], set()
+    frontier = [(name, path)]
+    while frontier:
+        value, path = frontier.pop()
+        node = graph.producer.get(value)
+        if node is None or value in seen:
+            continue
+        seen.add(value)
+        if value == start.name:
+            return " → ".join([start.name, *reversed(path)])
+        frontier += [(i, [*path, i]) for i in node.operands]
+    return repr(name)
