@@ -1,0 +1,43 @@
+"""`import backlit` is light: NumPy and nothing heavy, in hardly more time than NumPy itself takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = set("numba jax torch scipy sklearn rich typer click pooch requests matplotlib pandas".split())
+PROBE = """
+import json, sys
+from time import perf_counter
+start = perf_counter()
+import numpy
+middle = perf_counter()
+import backlit as bl
+bl.Dense, bl.fit
+print(json.dumps({"numpy": middle - start, "all": perf_counter() - start, "loaded": sorted(sys.modules)}))
+"""
+OWN_SHARE = 0.12  # seconds
+ENOUGH = 0.4
+
+
+def fresh():
+    command = [sys.executable, "-c", PROBE]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.fixture(scope="module")
+def probes():
+    return [fresh() for _ in range(5)]
+
+
+def test_nothing_heavy_is_loaded(probes):
+    assert not HEAVY & set(probes[0]["loaded"])
+
+
+def test_it_is_quick(probes):
+    """At most 0.4 s; where NumPy alone is slow, at most 0.12 s more than NumPy. The best of five runs counts."""
+    late = min(p["all"] - max(ENOUGH, p["numpy"] + OWN_SHARE) for p in probes)
+    assert late <= 0, [(p["numpy"], p["all"]) for p in probes]
