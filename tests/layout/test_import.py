@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-HEAVY = set("numba jax torch scipy sklearn rich typer click pooch requests matplotlib pandas".split())
+HEAVY = {"numba", "jax", "torch", "scipy", "sklearn", "rich", "typer", "click", "pooch", "requests"}
+HEAVY |= {"matplotlib", "pandas"}
 PROBE = """
 import json, sys
 from time import perf_counter

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from layout.sources import ROOT, SRC
 
 pytest.importorskip("importlinter")

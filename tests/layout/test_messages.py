@@ -8,6 +8,7 @@ import tomllib
 from string import Formatter
 
 import pytest
+
 from backlit.core import errors
 from backlit.core.errors import BacklitError
 from backlit.core.i18n import LANGUAGES

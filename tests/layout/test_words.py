@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from layout.sources import ROOT, repository_files
 
 FORBIDDEN = {  # written so that no pattern matches its own text
