@@ -16,7 +16,7 @@ LOSSES = ["mse", "mae", "huber", "softmax_cross_entropy", "binary_cross_entropy"
     ("typed", "meant"),
     [
         ("msse", "mse"),
-        ("MSE", "mse"),
+        ("HUBER", "huber"),
         ("hubber", "huber"),
         ("softmax_crossentropy", "softmax_cross_entropy"),
         ("binary_crossentropy", "binary_cross_entropy"),
