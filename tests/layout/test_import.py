@@ -25,8 +25,9 @@ ENOUGH = 0.4
 
 
 def fresh():
-    command = [sys.executable, "-c", PROBE]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")
