@@ -1,8 +1,8 @@
 """Errors that teach: where, what was expected, what came, what to do, under a stable code.
 
-An error is raised by its message key, ``InputError("feature_count", where="dense1", expected="x[N, 64]", got="x[8, 63]")``.
-The catalogue entry of that key holds ``code``, ``problem`` and ``fix``; ``expected`` and ``got`` are given by the raiser, or
-by the entry where they are always the same.
+An error is raised by its message key: ``InputError("linear_features", where="dense1", want=64, expected="x[…, 64]",
+got="x[8, 63]")``. The catalogue entry of that key holds ``code``, ``problem`` and ``fix``; ``expected`` and ``got`` are
+given by the raiser, or by the entry where they are always the same.
 """
 
 from __future__ import annotations
