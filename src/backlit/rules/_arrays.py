@@ -1,4 +1,4 @@
-"""What the rules share: shapes that broadcast and gradients summed back, axes as the caller wrote them, pieces of a kink."""
+"""What the array rules share: broadcasting and its gradient, axes as the caller wrote them, the sides of a tie."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from backlit.core.types import Array, Namespace, Shape
 
 
 def broadcast(rule: str, **shapes: Shape) -> Shape:
-    """The shape that the named ``shapes`` broadcast to, as NumPy has it; InputError ``shape_clash`` where they do not."""
+    """The shape that the named ``shapes`` broadcast to, as in NumPy; InputError ``shape_clash`` where they do not."""
     result: Shape = ()
     for name, shape in shapes.items():
         rank = max(len(result), len(shape))
         pairs = list(zip(_filled(result, rank), _filled(shape, rank), strict=True))
         if any(m != n and 1 not in (m, n) for m, n in pairs):
-            allowed = ", ".join("any" if n == 1 else f"1 or {n}" for n in result)
-            raise InputError("shape_clash", rule=rule, expected=f"{name}[…, {allowed}]", got=listed(**shapes))
+            sizes = ", ".join("any" if n == 1 else f"1|{n}" for n in result)
+            raise InputError("shape_clash", rule=rule, expected=f"{name}[…, {sizes}]", got=listed(**shapes))
         result = tuple(n if m == 1 else m for m, n in pairs)
     return result
 
@@ -42,19 +42,20 @@ def unbroadcast(xp: Namespace, g: Array, shape: Shape) -> Array:
 def normal_axes(axis: int | tuple[int, ...] | None, rank: int, rule: str = "") -> tuple[int, ...]:
     """``axis`` as a tuple of numbers from 0 to ``rank`` - 1 in the given order; None means all axes.
 
-    Raises InputError: ``axis_range`` where there is no such axis, ``rule_option`` where an axis is no integer or is repeated.
+    Raises InputError: ``axis_range`` where there is no such axis, ``axis_repeated``, ``rule_option`` for no integer.
     """
     if axis is None:
         return tuple(range(rank))
     try:
         given = tuple(index(k) for k in axis) if isinstance(axis, (tuple, list)) else (index(axis),)
     except TypeError:
-        raise InputError("rule_option", rule=rule, option="axis", expected="int | (int, …) | None", got=repr(axis)) from None
+        expected = "int | (int, …) | None"
+        raise InputError("rule_option", rule=rule, option="axis", expected=expected, got=repr(axis)) from None
     if any(not -rank <= k < rank for k in given):
         raise InputError("axis_range", rule=rule, rank=rank, expected=f"-{rank} ≤ axis < {rank}", got=f"axis = {axis}")
     axes = tuple(k % rank for k in given)
     if len(set(axes)) < len(axes):
-        raise InputError("rule_option", rule=rule, option="axis", expected="i ≠ j ∀ (i, j)", got=repr(axis))
+        raise InputError("axis_repeated", rule=rule, axis=axis)
     return axes
 
 
