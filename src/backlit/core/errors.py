@@ -15,7 +15,7 @@ _LABELS = ("expected", "got", "fix")
 class BacklitError(Exception):
     """Base of all errors raised on purpose. ``code`` is stable across versions; ``key`` names the catalogue entry."""
 
-    def __init__(self, key: str, **values: object) -> None:
+    def __init__(self, key: str, /, **values: object) -> None:
         self.key, self.values = key, {"where": "?"} | values
         self.code: str = catalogue()[key]["code"]
         super().__init__(key, values)
@@ -54,7 +54,12 @@ class InputError(BacklitError, ValueError):
 
 
 class UnknownNameError(BacklitError, LookupError):
-    """A name that does not exist; the nearest names are offered."""
+    """A name that does not exist; the nearest names are offered. The value ``kind`` says what it should name."""
+
+    def part(self, field: str) -> str:
+        word = f"kind_{self.values.get('kind')}"
+        spoken = {"kind": say(word)} if word in catalogue() else {}
+        return say(self.key, field, **self.values | spoken)
 
 
 class GraphError(BacklitError, ValueError):

@@ -57,6 +57,6 @@ def template(key: str, field: str = "text", lang: str | None = None) -> str:
     return str(entry if isinstance(entry, str) else entry[lang or language()])
 
 
-def say(key: str, field: str = "text", **values: object) -> str:
+def say(key: str, field: str = "text", /, **values: object) -> str:
     """The message ``key`` in the language in force, filled with ``values``."""
     return template(key, field).format(**values)

@@ -17,12 +17,14 @@ from backlit.core.types import Array, Arrays, Namespace
 from backlit.graph.graph import Graph, Node, differentiable_positions
 
 
-def leaves(graph: Graph, given: Arrays, *, seed: int = 0, step: int = 0) -> dict[str, Array]:
+def leaves(graph: Graph, given: Arrays, *, seed: int = 0, step: int = 0, part: int = 0) -> dict[str, Array]:
     """Values of all leaves: ``given`` inputs, parameters and state, the constants, and masks drawn by (seed, step, name).
+
+    ``part`` counts the micro-batches that one step accumulates; from the second on it enters the masks' key.
 
     Raises InputError where one is missing or has another shape than the graph was staged for.
     """
-    env = dict(graph.constants) | {name: draw_mask(graph, name, seed, step) for name in graph.masks}
+    env = dict(graph.constants) | {n: draw_mask(graph, n, seed, step, part) for n in graph.masks}
     for name in (*graph.inputs, *graph.parameters, *graph.state):
         if name not in given or tuple(given[name].shape) != graph.values[name].shape:
             came = f"{name}{list(given[name].shape)}" if name in given else f"{name} = None"
@@ -31,10 +33,10 @@ def leaves(graph: Graph, given: Arrays, *, seed: int = 0, step: int = 0) -> dict
     return env
 
 
-def draw_mask(graph: Graph, name: str, seed: int, step: int) -> Array:
+def draw_mask(graph: Graph, name: str, seed: int, step: int, part: int = 0) -> Array:
     """The dropout mask of one step: each entry 0 with probability rate, else 1/(1 - rate)."""
     value, rate = graph.values[name], graph.masks[name].rate
-    kept = generator(seed, step, name).random(value.shape) >= rate
+    kept = generator(seed, step, f"{name}/{part}" if part else name).random(value.shape) >= rate
     return kept.astype(value.dtype) * np.asarray(1 / (1 - rate), value.dtype)
 
 

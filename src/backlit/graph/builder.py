@@ -26,7 +26,7 @@ class Builder:
     def __init__(self, *, dtype: str = "float32", training: bool = False) -> None:
         self.dtype, self.training = dtype, training
         self.initializers: dict[str, Initializer] = {}
-        self._values: dict[str, Value] = {}
+        self.values: dict[str, Value] = {}
         self._nodes: list[Node] = []
         self._inputs: list[str] = []
         self._parameters: list[str] = []
@@ -79,13 +79,13 @@ class Builder:
         return self._leaf(name, array.shape, array.dtype.name)
 
     def _leaf(self, name: str, shape: Shape, dtype: str) -> Symbolic:
-        if name in self._values:
+        if name in self.values:
             raise GraphError("graph_twice", where=name, name=name)
-        self._values[name] = Value(name, tuple(shape), dtype)
-        return Symbolic(self, self._values[name])
+        self.values[name] = Value(name, tuple(shape), dtype)
+        return Symbolic(self, self.values[name])
 
     def _known(self, name: str, shape: Shape) -> Symbolic:
-        known = self._values[name]
+        known = self.values[name]
         if known.shape != tuple(shape):
             raise InputError("shared_shape", where=name, expected=f"{name}{list(known.shape)}", got=f"{name}{list(shape)}")
         return Symbolic(self, known)
@@ -98,14 +98,14 @@ class Builder:
         operands = self._operands(found, inputs)
         attributes = found.defaults | attributes
         name = name or self.number(rule)
-        if name in self._values:
+        if name in self.values:
             raise GraphError("graph_twice", where=name, name=name)
         shapes = infer_shapes(rule, [None if o is None else o.shape for o in operands], attributes, name)
         outputs = _output_names(name, found)
         dtype = found.dtype or _common_dtype(found, operands)
-        self._values |= {o: Value(o, s, dtype) for o, s in zip(outputs, shapes, strict=True)}
+        self.values |= {o: Value(o, s, dtype) for o, s in zip(outputs, shapes, strict=True)}
         self._nodes.append(Node(rule, tuple(o.name if o is not None else None for o in operands), outputs, attributes))
-        return tuple(Symbolic(self, self._values[o]) for o in outputs)
+        return tuple(Symbolic(self, self.values[o]) for o in outputs)
 
     def _operands(self, rule: Rule, inputs: tuple[Any, ...]) -> list[Symbolic | None]:
         given = list(inputs) + [None] * (0 if rule.variadic else len(rule.inputs) - len(inputs))
@@ -125,6 +125,10 @@ class Builder:
         if array.dtype.kind not in "fiub":
             raise InputError("array_kind", where="constant", got=f"{type(value).__name__} ({array.dtype})")
         return self.constant(array)
+
+    def rule_of(self, value: Symbolic) -> str | None:
+        """The rule that made ``value``; None for a leaf."""
+        return next((node.rule for node in self._nodes if value.name in node.outputs), None)
 
     def number(self, kind: str) -> str:
         """The next name of a kind: ``dense1``, ``dense2``, …"""
@@ -162,7 +166,7 @@ class Builder:
         """The graph of all that was staged, checked."""
         wanted = tuple(outputs.values()) if isinstance(outputs, Mapping) else outputs
         return Graph(
-            values=dict(self._values),
+            values=dict(self.values),
             inputs=tuple(self._inputs),
             parameters=tuple(self._parameters),
             frozen=frozenset(self._frozen),

@@ -1,0 +1,136 @@
+"""Gradients: of any array function of NumPy-like operations, and of a model's loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from backlit.core.errors import GraphError, InputError
+from backlit.core.types import Array
+from backlit.engines import reference
+from backlit.graph.builder import Builder
+from backlit.graph.graph import Graph
+from backlit.graph.symbolic import Symbolic
+from backlit.nn import losses
+from backlit.nn.model import Model
+
+
+def grad(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The gradient of ``function(a, b, …) -> scalar`` by its arguments: an array of the argument's shape, or a tuple of them.
+
+    ``function`` may use ``+ - * / ** @``, comparisons, indexing, NumPy's functions that have a rule, and :mod:`backlit.ops`.
+    Arguments are arrays or numbers; keyword arguments are passed on as they are. Raises GraphError where the result is not
+    a scalar or an operation has no rule.
+    """
+    both = _of_function(function)
+
+    @wraps(function)
+    def gradient(*arguments: Any, **constants: Any) -> Any:
+        return both(*arguments, **constants)[1]
+
+    return gradient
+
+
+def value_and_grad(of: Callable[..., Any] | Model, *data: Any, **settings: Any) -> Any:
+    """(value, gradient) at once.
+
+    Of a function: returns a function of its arguments, like :func:`grad`. Of a model: ``value_and_grad(model, X, y,
+    loss="mse")`` returns (loss, gradients by dotted name); see :func:`of_model`.
+    """
+    return of_model(of, *data, **settings) if isinstance(of, Model) else _of_function(of)
+
+
+def _of_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def both(*arguments: Any, **constants: Any) -> tuple[Any, Any]:
+        arrays = [_floating(a) for a in arguments]
+        graph = _stage(function, arrays, constants)
+        env = reference.leaves(graph, dict(zip(graph.inputs, arrays, strict=True)))
+        values, d = reference.value_and_grad(graph, env, graph.inputs)
+        gradients = tuple(d[name] for name in graph.inputs)
+        return values[graph.outputs[0]], gradients[0] if len(gradients) == 1 else gradients
+
+    return both
+
+
+def _floating(argument: Any) -> Array:
+    array = np.asarray(argument)
+    if array.dtype.kind not in "fiub":
+        raise InputError("array_kind", where="argument", got=f"{type(argument).__name__} ({array.dtype})")
+    return array if array.dtype.kind == "f" else array.astype("float64")
+
+
+def _stage(function: Callable[..., Any], arrays: list[Array], constants: dict[str, Any]) -> Graph:
+    builder = Builder(dtype=np.result_type(*arrays).name if arrays else "float64")
+    arguments = [builder.input(f"argument{i}", a.shape, a.dtype.name) for i, a in enumerate(arrays, start=1)]
+    result = function(*arguments, **constants)
+    if not isinstance(result, Symbolic):
+        result = builder.lift(result)
+    if result.shape != ():
+        raise GraphError("not_scalar", where=getattr(function, "__name__", "function"), got=str(result.value))
+    return builder.graph((result,))
+
+
+def of_model(
+    model: Model,
+    X: Any,
+    y: Any,
+    *,
+    loss: str | losses.Loss,
+    weights: Any = None,
+    training: bool = True,
+    seed: int = 0,
+    step: int = 1,
+) -> tuple[float, dict[str, Array]]:
+    """(loss, ∂loss/∂θ of every trainable parameter θ by dotted name) for one batch.
+
+    X[N, …], y[N, …] and weights[N] as for :func:`backlit.fit`; an unbuilt model is built with ``seed``. With ``training``
+    dropout draws its masks from (seed, step, name) and batch normalisation uses the batch. The model is not changed.
+    """
+    graph, env = loss_graph(model, X, y, loss=loss, weights=weights, training=training, seed=seed, step=step)
+    values, d = reference.value_and_grad(graph, env, graph.trainable)
+    return float(values[graph.outputs[0]]), {name: d[name] for name in graph.trainable}
+
+
+def loss_graph(
+    model: Model,
+    X: Any,
+    y: Any,
+    *,
+    loss: str | losses.Loss,
+    weights: Any = None,
+    training: bool = True,
+    seed: int = 0,
+    step: int = 1,
+    dtype: str | None = None,
+) -> tuple[Graph, dict[str, Array]]:
+    """The graph of (loss, output, mass) for one batch and the values of its leaves, in ``dtype`` (the model's by default)."""
+    recipe = losses.get(loss)
+    build_for(model, X, seed=seed)
+    dtype = dtype or model.dtype
+    arrays = tuple(a.astype(dtype) if a.dtype.kind == "f" else a for a in model.arrays(X))
+    target = recipe.target(y, dtype)
+    weights = None if weights is None else np.asarray(weights, dtype)
+    graph = model.graph(
+        tuple((a.shape, a.dtype.name) for a in arrays),
+        training=training,
+        loss=recipe,
+        target=(target.shape, target.dtype.name),
+        weights=None if weights is None else (weights.shape, dtype),
+        dtype=dtype,
+    )
+    given = {n: a.astype(dtype, copy=False) for n, a in (model.params | model.state).items()}
+    given |= dict(zip(graph.inputs, (*arrays, target, *(() if weights is None else (weights,))), strict=True))
+    return graph, reference.leaves(graph, given, seed=seed, step=step)
+
+
+def build_for(model: Model, X: Any, *, seed: int = 0, dtype: str = "float32") -> Model:
+    """Build ``model`` for samples like those of ``X`` unless it is built already."""
+    if not model.built:
+        arrays = X if isinstance(X, tuple) else (X,)
+        shapes = tuple(tuple(np.shape(a)[1:]) for a in arrays)
+        model.build(shapes if len(shapes) > 1 else shapes[0], seed=seed, dtype=dtype)
+    return model

@@ -1,0 +1,108 @@
+"""What a layer is: a recipe that, called on symbolic values, adds parameters and nodes under its own name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from backlit import rules
+from backlit.core.errors import InputError
+from backlit.core.names import lookup
+from backlit.core.types import Shape
+from backlit.graph.builder import Builder, Initializer
+from backlit.graph.functions import builder_of
+from backlit.graph.symbolic import Symbolic
+
+ACTIVATIONS = (
+    "relu leaky_relu elu selu sigmoid tanh softplus gelu gelu_tanh silu mish softmax log_softmax"
+).split()
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a layer puts its things: parameters under its own name, values under this call's (``dense1@2`` if shared)."""
+
+    builder: Builder
+    owner: str
+    prefix: str
+    trainable: bool
+
+    def parameter(self, name: str, shape: Shape, init: Initializer) -> Symbolic:
+        """The parameter ``<layer>.<name>``."""
+        return self.builder.parameter(f"{self.owner}.{name}", shape, init, trainable=self.trainable)
+
+    def state(self, name: str, shape: Shape, init: Initializer) -> Symbolic:
+        """The state array ``<layer>.<name>``."""
+        return self.builder.state(f"{self.owner}.{name}", shape, init)
+
+    def mask(self, shape: Shape, rate: float) -> Symbolic:
+        """The random mask ``<layer>.mask``."""
+        return self.builder.mask(f"{self.prefix}.mask", shape, rate)
+
+    def nodes(self, value: str, rule: str, *inputs: Any, **attributes: Any) -> tuple[Symbolic, ...]:
+        """All outputs of a node whose first output is named ``<layer>.<value>``."""
+        return self.builder.add(rule, *inputs, name=f"{self.prefix}.{value}", **attributes)
+
+    def node(self, value: str, rule: str, *inputs: Any, **attributes: Any) -> Symbolic:
+        """The first output of a node, named ``<layer>.<value>``."""
+        return self.nodes(value, rule, *inputs, **attributes)[0]
+
+    def activate(self, activation: str | None, z: Symbolic) -> Symbolic:
+        """``a = f(z)``; z itself where there is no activation."""
+        return z if activation is None else self.node("a", activation, z)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Base of layers: an immutable recipe without arrays. Its parameters live in the model, under its name.
+
+    ``name`` replaces the counted name (``dense1``); ``trainable=False`` freezes its parameters.
+    """
+
+    name: str | None = field(default=None, kw_only=True)
+    trainable: bool = field(default=True, kw_only=True)
+
+    KINDS: ClassVar[dict[str, type[Layer]]] = {}
+    """Layer classes by name, for reading a saved model."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Layer.KINDS[cls.__name__] = cls
+
+    @property
+    def kind(self) -> str:
+        """The word that its names are counted by."""
+        return type(self).__name__.lower()
+
+    def __call__(self, *inputs: Any) -> Symbolic:
+        """Stage the layer on symbolic values. InputError on anything else: arrays go through a model."""
+        builder = builder_of(*inputs)
+        if builder is None:
+            came = ", ".join(type(i).__name__ for i in inputs)
+            raise InputError("layer_on_array", where=self.name or self.kind, got=came)
+        with builder.layer(self, self.kind, self.name) as (owner, prefix):
+            return self.stage(Scope(builder, owner, prefix, self.trainable), *inputs)
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        """Add the layer's parameters and nodes; each kind of layer defines it."""
+        raise NotImplementedError
+
+
+def activation_name(choice: str | None) -> str | None:
+    """``choice`` if it names an activation rule, None for None and ``"linear"``; UnknownNameError otherwise."""
+    if choice in (None, "linear"):
+        return None
+    lookup(dict.fromkeys(ACTIVATIONS), str(choice), "activation")
+    return rules.get(str(choice)).name
+
+
+def require_range(where: str, option: str, value: float, low: float, high: float) -> None:
+    """InputError unless ``low <= value < high``."""
+    if not low <= value < high:
+        raise InputError("option_range", where=where, option=option, expected=f"{low} <= {option} < {high}", got=f"{value!r}")
+
+
+def require_count(where: str, option: str, value: Any) -> None:
+    """InputError unless ``value`` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError("option_range", where=where, option=option, expected="1, 2, 3, …", got=f"{value!r}")

@@ -1,0 +1,232 @@
+"""The layers: each states its formulas; the mathematics is in the rules it names."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from backlit.graph.symbolic import Symbolic
+from backlit.nn import initializers
+from backlit.nn.initializers import Constant, Initializer, Zeros
+from backlit.nn.layer import Layer, Scope, activation_name, require_count, require_range
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Layer):
+    """z = W a_prev + b, a = f(z). Input x[N, …, I], W[units, I], b[units], output [N, …, units].
+
+    ``activation`` names f; ``init`` the initialiser of W (by activation unless told: He for rectifying ones, LeCun for
+    selu, else Xavier); b starts at 0, and is left out with ``bias=False``. PyTorch's ``Linear.weight`` is W as it is.
+    """
+
+    units: int
+    activation: str | None = None
+    bias: bool = True
+    init: str | float | Initializer | None = None
+
+    def __post_init__(self) -> None:
+        require_count(self.name or "Dense", "units", self.units)
+        object.__setattr__(self, "activation", activation_name(self.activation))
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        (x,) = inputs
+        init = initializers.for_activation(self.activation) if self.init is None else initializers.get(self.init)
+        W = scope.parameter("W", (self.units, x.shape[-1] if x.shape else 1), init)
+        b = scope.parameter("b", (self.units,), Zeros()) if self.bias else None
+        return scope.activate(self.activation, scope.node("z", "linear", x, W, b))
+
+
+@dataclass(frozen=True, eq=False)
+class Activation(Layer):
+    """a = f(x) for every entry (softmax: along the last axis); ``options`` are the rule's attributes, e.g. ``slope``."""
+
+    function: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple((str(k), v) for k, v in self.options))
+        object.__setattr__(self, "function", activation_name(self.function) or "linear")
+
+    @property
+    def kind(self) -> str:
+        return self.function
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        (x,) = inputs
+        return x if self.function == "linear" else scope.node("a", self.function, x, **dict(self.options))
+
+
+def ReLU(*, name: str | None = None) -> Activation:
+    """a = max(x, 0)."""
+    return Activation("relu", name=name)
+
+
+def LeakyReLU(slope: float = 0.01, *, name: str | None = None) -> Activation:
+    """a = x for x > 0, else slope·x."""
+    return Activation("leaky_relu", (("slope", slope),), name=name)
+
+
+def ELU(alpha: float = 1.0, *, name: str | None = None) -> Activation:
+    """a = x for x > 0, else alpha·(eˣ - 1)."""
+    return Activation("elu", (("alpha", alpha),), name=name)
+
+
+def SELU(*, name: str | None = None) -> Activation:
+    """The self-normalising exponential linear unit."""
+    return Activation("selu", name=name)
+
+
+def Sigmoid(*, name: str | None = None) -> Activation:
+    """a = 1 / (1 + e⁻ˣ)."""
+    return Activation("sigmoid", name=name)
+
+
+def Tanh(*, name: str | None = None) -> Activation:
+    """a = tanh x."""
+    return Activation("tanh", name=name)
+
+
+def Softplus(*, name: str | None = None) -> Activation:
+    """a = ln(1 + eˣ)."""
+    return Activation("softplus", name=name)
+
+
+def GELU(*, approximate: bool = False, name: str | None = None) -> Activation:
+    """a = x·Φ(x), with the tanh form of Φ where ``approximate``."""
+    return Activation("gelu_tanh" if approximate else "gelu", name=name)
+
+
+def SiLU(*, name: str | None = None) -> Activation:
+    """a = x·sigmoid(x)."""
+    return Activation("silu", name=name)
+
+
+def Mish(*, name: str | None = None) -> Activation:
+    """a = x·tanh(softplus(x))."""
+    return Activation("mish", name=name)
+
+
+def Softmax(axis: int = -1, *, name: str | None = None) -> Activation:
+    """Probabilities along ``axis``. For training give logits to the softmax_cross_entropy loss instead."""
+    return Activation("softmax", (("axis", axis),), name=name)
+
+
+@dataclass(frozen=True, eq=False)
+class Dropout(Layer):
+    """a = x ⊙ m in training, with m = 0 at probability ``rate`` and 1/(1 - rate) else; a = x at inference.
+
+    Source: Srivastava et al.: Dropout, JMLR 15, 2014 (inverted form). The mask is drawn from (seed, step, name).
+    """
+
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_range(self.name or "Dropout", "rate", self.rate, 0.0, 1.0)
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        (x,) = inputs
+        if not scope.builder.training or self.rate == 0.0:
+            return x
+        return scope.node("a", "dropout", x, scope.mask(x.shape, self.rate))
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm(Layer):
+    """a = gamma ⊙ (x - mean)/√(var + eps) + beta per channel (last axis); mean and var over all other axes.
+
+    In training they are the batch's, and ``running_mean``, ``running_var`` move by ``momentum`` towards them (var unbiased,
+    as in PyTorch); inference uses the running ones. Source: Ioffe, Szegedy: Batch normalization, ICML 2015.
+    """
+
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        require_range(self.name or "BatchNorm", "momentum", self.momentum, 0.0, 1.0 + 1e-12)
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        (x,) = inputs
+        channels = x.shape[-1:]
+        gamma, beta = scope.parameter("gamma", channels, Constant(1.0)), scope.parameter("beta", channels, Zeros())
+        mean, var = scope.state("running_mean", channels, Zeros()), scope.state("running_var", channels, Constant(1.0))
+        if not scope.builder.training:
+            return scope.node("a", "batchnorm_inference", x, gamma, beta, mean, var, eps=self.eps)
+        outputs = scope.nodes("a", "batchnorm", x, gamma, beta, eps=self.eps)
+        named = {o.name.rsplit(".", 1)[1]: o for o in outputs}
+        count = math.prod(x.shape[:-1])
+        for old, new, scale in ((mean, "mean", 1.0), (var, "var", count / max(count - 1, 1))):
+            kind = old.name.rsplit(".", 1)[1]
+            moved = scope.node(f"{kind}.next", "running_average", old, named[new], momentum=self.momentum, scale=scale)
+            scope.builder.update(old, moved)
+        return outputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm(Layer):
+    """a = gamma ⊙ (x - mean)/√(var + eps) + beta, mean and var over the last axis of each sample.
+
+    Source: Ba, Kiros, Hinton: Layer normalization, 2016.
+    """
+
+    eps: float = 1e-5
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        (x,) = inputs
+        gamma, beta = scope.parameter("gamma", x.shape[-1:], Constant(1.0)), scope.parameter("beta", x.shape[-1:], Zeros())
+        return scope.node("a", "layernorm", x, gamma, beta, eps=self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class RMSNorm(Layer):
+    """a = gamma ⊙ x/√(mean(x²) + eps) over the last axis. Source: Zhang, Sennrich, NeurIPS 2019."""
+
+    eps: float = 1e-6
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        (x,) = inputs
+        return scope.node("a", "rmsnorm", x, scope.parameter("gamma", x.shape[-1:], Constant(1.0)), eps=self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten(Layer):
+    """x[N, …] to [N, F], samples kept apart."""
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        (x,) = inputs
+        return scope.node("a", "reshape", x, shape=(x.shape[0], math.prod(x.shape[1:])))
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Layer):
+    """x[N, …] to [N, *shape]."""
+
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        (x,) = inputs
+        return scope.node("a", "reshape", x, shape=(x.shape[0], *self.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Layer):
+    """The sum of two or more values."""
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        total = inputs[0]
+        for i, x in enumerate(inputs[1:], start=2):
+            total = scope.node("a" if i == len(inputs) else f"sum{i}", "add", total, x)
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenate(Layer):
+    """The values one after another along ``axis``."""
+
+    axis: int = -1
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        return scope.node("a", "concatenate", *inputs, axis=self.axis)

@@ -1,0 +1,198 @@
+"""Models: a function of symbolic values, or layers in a row, together with the parameters made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backlit.core.errors import InputError
+from backlit.core.rng import generator
+from backlit.core.types import Array, Shape
+from backlit.engines import reference
+from backlit.graph.builder import Builder
+from backlit.graph.functions import builder_of
+from backlit.graph.graph import Graph
+from backlit.graph.symbolic import Symbolic
+from backlit.nn.layer import Layer
+from backlit.nn.losses import Loss
+from backlit.nn.summary import Summary
+
+Shapes = tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """All that a staged graph depends on besides the model: one graph is kept for each."""
+
+    inputs: tuple[tuple[Shape, str], ...]
+    """(shape with the batch axis, dtype) of each input."""
+    training: bool = False
+    loss: Loss | None = None
+    target: tuple[Shape, str] | None = None
+    weights: tuple[Shape, str] | None = None
+    dtype: str = "float32"
+    """dtype of the parameters."""
+
+
+class Model:
+    """Any directed acyclic graph of layers, written as a function of symbolic values.
+
+    ``function(x, …)`` returns the network's output. Layers made inside it are named by their order; a layer made outside
+    and called more than once is shared. ``params`` maps dotted names (``dense1.W``) to arrays once the model is built.
+    """
+
+    def __init__(self, function: Callable[..., Symbolic]) -> None:
+        self.function = function
+        self.params: dict[str, Array] = {}
+        self.state: dict[str, Array] = {}
+        self.samples: Shapes = ()
+        """Shape of one sample of each input; empty until the model is built."""
+        self.dtype = "float32"
+        self.seed = 0
+        self._graphs: dict[Signature, Graph] = {}
+
+    @property
+    def built(self) -> bool:
+        """True once parameters exist."""
+        return bool(self.samples)
+
+    def stage(self, *inputs: Symbolic) -> Symbolic:
+        """The output for symbolic ``inputs``; GraphError or InputError from the layers."""
+        found = self.function(*inputs)
+        if not isinstance(found, Symbolic):
+            raise InputError("model_result", where=type(self).__name__, got=type(found).__name__)
+        return found
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Inside another model's function: part of that model. On arrays: :meth:`predict`."""
+        return self.stage(*inputs) if builder_of(*inputs) else self.predict(inputs if len(inputs) > 1 else inputs[0])
+
+    def build(self, sample_shape: Any, *, seed: int = 0, dtype: str = "float32") -> Model:
+        """Make the parameters for samples of this shape (no batch axis; one tuple per input), drawn from ``seed``.
+
+        Each parameter comes from its own key (seed, 0, name), so a layer added elsewhere does not change it.
+        """
+        self.samples, self.dtype, self.seed, self._graphs = _sample_shapes(sample_shape), dtype, seed, {}
+        builder, _ = self._stage(Signature(tuple(((2, *s), dtype) for s in self.samples), training=True, dtype=dtype))
+        arrays = {name: self._first_value(builder, name) for name in builder.initializers}
+        graph = self.graph(_batch(self.samples, 2, dtype), training=True)
+        self.params = {name: arrays[name] for name in graph.parameters}
+        self.state = {name: arrays[name] for name in graph.state}
+        return self
+
+    def _first_value(self, builder: Builder, name: str) -> Array:
+        shape = builder.values[name].shape
+        return np.asarray(builder.initializers[name](generator(self.seed, 0, name), shape), self.dtype)
+
+    def graph(self, inputs: Any, **settings: Any) -> Graph:
+        """The graph for ``inputs``, one (shape, dtype) each, and the other fields of :class:`Signature`; staged once each."""
+        signature = Signature(tuple(inputs), **{"dtype": self.dtype} | settings)
+        self._check_samples(signature)
+        if signature not in self._graphs:
+            self._graphs[signature] = self._stage(signature)[1]
+        return self._graphs[signature]
+
+    def _check_samples(self, signature: Signature) -> None:
+        came = tuple(tuple(shape[1:]) for shape, _ in signature.inputs)
+        if self.built and came != self.samples:
+            want = ", ".join(f"x[N{''.join(f', {d}' for d in s)}]" for s in self.samples)
+            got = ", ".join(f"x[{', '.join(map(str, shape))}]" for shape, _ in signature.inputs)
+            raise InputError("sample_shape", where=type(self).__name__, expected=want, got=got)
+
+    def _stage(self, signature: Signature) -> tuple[Builder, Graph]:
+        builder = Builder(dtype=signature.dtype, training=signature.training)
+        inputs = [builder.input(name, *leaf) for name, leaf in zip(input_names(len(signature.inputs)), signature.inputs, strict=True)]
+        output = self.stage(*inputs)
+        if signature.loss is None:
+            return builder, builder.graph((output,))
+        assert signature.target is not None
+        target = builder.input("y", *signature.target)
+        weights = builder.input("weights", *signature.weights) if signature.weights else None
+        loss, mass = signature.loss.stage(builder, output, target, weights)
+        return builder, builder.graph((loss, output, mass))
+
+    def predict(self, X: Any, *, batch_size: int = 1024) -> Array:
+        """The network's output for every sample of ``X`` (a tuple of arrays for several inputs), as at inference.
+
+        ``X`` is x[N, *sample shape]; the result's first axis is N. With a classification loss these are logits.
+        """
+        arrays = self.arrays(X)
+        parts = [self._predict_batch(tuple(a[i : i + batch_size] for a in arrays)) for i in range(0, len(arrays[0]), batch_size)]
+        return np.concatenate(parts)
+
+    def _predict_batch(self, arrays: tuple[Array, ...]) -> Array:
+        graph = self.graph(tuple((a.shape, a.dtype.name) for a in arrays))
+        given = dict(zip(graph.inputs, arrays, strict=True)) | self.params | self.state
+        return reference.forward(graph, reference.leaves(graph, given))[graph.outputs[0]]
+
+    def predict_proba(self, X: Any, *, batch_size: int = 1024) -> Array:
+        """Softmax of the logits over the last axis; for a single logit its sigmoid."""
+        from backlit import rules
+
+        logits = self.predict(X, batch_size=batch_size)
+        return rules.get("sigmoid" if logits.shape[-1] == 1 else "softmax").call(np, logits)[0]
+
+    def arrays(self, X: Any) -> tuple[Array, ...]:
+        """``X`` as a tuple of arrays, one per input, floating ones in the model's dtype; InputError where not built or empty."""
+        if not self.built:
+            raise InputError("not_built", where=type(self).__name__)
+        return as_inputs(X, self.dtype)
+
+    def summary(self) -> Summary:
+        """Layers with output shapes, parameters and FLOPs of one sample forward and backward; prints as a table."""
+        if not self.built:
+            raise InputError("not_built", where=type(self).__name__)
+        return Summary.of(type(self).__name__, self.graph(_batch(self.samples, 1, self.dtype)), self.params)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({getattr(self.function, '__name__', '…')})"
+
+
+class Sequential(Model):
+    """Layers (or models) one after another: ``Sequential(Dense(128, "relu"), Dense(10))``."""
+
+    def __init__(self, *layers: Layer | Model) -> None:
+        for layer in layers:
+            if not isinstance(layer, Layer | Model):
+                raise InputError("no_layers", where="Sequential", got=repr(layer))
+        self.layers = layers
+        super().__init__(self._chain)
+
+    def _chain(self, x: Symbolic) -> Symbolic:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+
+def input_names(count: int) -> tuple[str, ...]:
+    """``("x",)`` for one input, ``("x1", "x2", …)`` for more."""
+    return ("x",) if count == 1 else tuple(f"x{i}" for i in range(1, count + 1))
+
+
+def as_inputs(X: Any, dtype: str) -> tuple[Array, ...]:
+    """``X`` as a tuple of arrays; floating ones take ``dtype``, integers are kept. InputError where empty or not numbers."""
+    arrays = tuple(np.asarray(x) for x in (X if isinstance(X, tuple) else (X,)))
+    for name, a in zip(input_names(len(arrays)), arrays, strict=True):
+        if a.dtype.kind not in "fiub":
+            raise InputError("array_kind", where=name, got=f"{name}: {a.dtype}")
+        if a.ndim == 0 or len(a) == 0:
+            raise InputError("empty_batch", where=name, shape=list(a.shape))
+    return tuple(a.astype(dtype, copy=False) for a in arrays)
+
+
+def _sample_shapes(given: Any) -> Shapes:
+    several = isinstance(given, tuple | list) and bool(given) and all(isinstance(s, tuple | list) for s in given)
+    shapes = tuple(given) if several else (given,)
+    if not all(isinstance(s, tuple | list) and all(isinstance(d, int | np.integer) and d > 0 for d in s) for s in shapes):
+        raise InputError("sample_shape_form", where="build", got=repr(given))
+    return tuple(tuple(int(d) for d in s) for s in shapes)
+
+
+def _batch(samples: Shapes, n: int, dtype: str) -> tuple[tuple[Shape, str], ...]:
+    return tuple(((n, *s), dtype) for s in samples)

@@ -1,0 +1,1 @@
+"""Training: mini-batches, updates, stopping, and the run directory that other parts read."""

@@ -1,0 +1,330 @@
+"""fit: the training loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backlit import optim
+from backlit.core.environment import environment
+from backlit.core.errors import FileError, NumericError
+from backlit.core.events import Bus, EpochDone, Listener, RunEnded, RunStarted, SnapshotSaved, StepDone
+from backlit.core.names import lookup
+from backlit.core.types import Array
+from backlit.data.dataset import fingerprint
+from backlit.nn import losses, store
+from backlit.nn.model import Model
+from backlit.train import metrics
+from backlit.train.batches import Batches
+from backlit.train.inputs import output_width, samples_of, with_class_weights
+from backlit.train.metrics import Metric
+from backlit.train.progress import Progress
+from backlit.train.run import Run
+from backlit.train.rundir import RunDir
+from backlit.train.settings import Settings, require_same
+from backlit.train.step import Outcome, Samples, apply, evaluate, gradients
+from backlit.train.stopping import Converged, EarlyStopping
+
+ENGINES = {"auto": "reference", "reference": "reference"}
+"""Engines by the name they are chosen by; ``auto`` picks the fastest there is."""
+
+
+def fit(
+    model: Model,
+    data: Any,
+    *,
+    loss: str | losses.Loss,
+    optimizer: str | optim.Optimizer = "adam",
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation: Any = None,
+    seed: int = 0,
+    engine: str = "auto",
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    shuffle: bool = True,
+    accumulate: int = 1,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    clip: optim.Clip | None = None,
+    metrics: Sequence[str | Metric] | None = None,
+    early_stopping: EarlyStopping | bool | None = None,
+    until: Converged | str | None = None,
+    callbacks: Sequence[Listener] = (),
+    snapshot_every: int | None = None,
+    snapshot_mb: float = 256.0,
+    notes: dict[str, Any] | None = None,
+) -> Run:
+    """Train ``model`` on ``data`` = (X, y) and return the :class:`Run`.
+
+    Arrays hold samples along the first axis: X[N, …] (a tuple of arrays for several inputs); y[N] integer labels, or values
+    y[N, K] (y[N] for one output). An unbuilt model is built for X with ``seed``; the trained parameters are in
+    ``model.params``.
+
+    - ``loss``, ``optimizer``: a name or a recipe; the optimizer's learning rate may be a schedule.
+    - ``epochs`` (the most there will be), ``batch_size``, ``shuffle``, ``seed``: the order of samples is a pure function of
+      seed and epoch. ``accumulate`` mini-batches make one step, their gradients combined by the weight they carry.
+    - ``validation`` = (X, y): its loss and metrics are reported as ``val_…`` after each epoch.
+    - ``sample_weight`` w[N], ``class_weight`` (one number a class, or "balanced"): the loss is Σ w l / Σ w.
+    - ``clip``: a clipping recipe. ``metrics``: names or recipes; by loss unless told.
+    - ``early_stopping`` (True: on ``val_loss``) and ``until`` ("converged"): stop before the last epoch.
+    - ``run_dir``: write ``run.json``, ``metrics.jsonl`` and snapshots there: at the start, each epoch's end, every
+      ``snapshot_every`` steps, and on Ctrl-C, at most ``snapshot_mb`` in all. With ``resume`` go on from the last snapshot,
+      ending bit for bit where the uninterrupted run ends. ``overwrite`` replaces a run that is already there.
+    - ``callbacks``: called with each event (:mod:`backlit.core.events`); one that answers "stop" ends the run.
+    - ``notes``: JSON values for ``run.json``.
+
+    Raises InputError for arrays or options that do not fit, FileError for what cannot be read or written, NumericError where
+    a loss or gradient is not finite, naming step, node and last good snapshot.
+    """
+    lookup(ENGINES, engine, "engine")
+    settings = Settings.of(
+        loss=loss, optimizer=optimizer, metrics_=metrics, early_stopping=early_stopping, until=until, epochs=epochs,
+        batch_size=batch_size, seed=seed, shuffle=shuffle, accumulate=accumulate, clip=clip,
+    )  # fmt: skip
+    train = samples_of(model, data, settings.loss, "train", weights=sample_weight, seed=seed)
+    train = with_class_weights(train, class_weight, output_width(model, train), "train")
+    held = None if validation is None else samples_of(model, validation, settings.loss, "validation")
+    place = None if run_dir is None else RunDir(Path(run_dir), snapshot_mb)
+    trainer = Trainer(model, train, held, settings, place, Bus(list(callbacks)), snapshot_every, dict(notes or {}))
+    with trainer.interruptible(), np.errstate(all="ignore"):
+        return trainer.run(resume=resume, overwrite=overwrite)
+
+
+@dataclass
+class Trainer:
+    """One run of fit: carries ``progress`` from step to step and tells the bus."""
+
+    model: Model
+    train: Samples
+    validation: Samples | None
+    settings: Settings
+    place: RunDir | None
+    bus: Bus
+    snapshot_every: int | None
+    notes: dict[str, Any]
+    clock: Callable[[], float] = time.perf_counter
+    wish: str = ""
+    """Why to stop after this step; empty to go on."""
+    result: Run = field(init=False)
+    progress: Progress = field(init=False)
+
+    @property
+    def batches(self) -> Batches:
+        """The order of samples."""
+        s = self.settings
+        return Batches(len(self.train), s.batch_size, s.seed, s.shuffle, s.accumulate)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all epochs."""
+        return self.batches.per_epoch * self.settings.epochs
+
+    def run(self, *, resume: bool, overwrite: bool) -> Run:
+        """Train from the start, or from the last snapshot, to the end."""
+        self.result = Run(self.model, dir=None if self.place is None else self.place.path)
+        self._start(resume=resume, overwrite=overwrite)
+        self._tell(RunStarted(self.progress.step, self.steps, self.settings.epochs, len(self.train)))
+        started = self.clock()
+        while not self.progress.reason and self.progress.step < self.steps:
+            self._step()
+            if self.progress.step % self.batches.per_epoch == 0:
+                self._end_epoch(self.clock() - started)
+                started = self.clock()
+            self._after_step()
+        return self._end()
+
+    # --- start and end ------------------------------------------------------------------------------------------
+
+    def _start(self, *, resume: bool, overwrite: bool) -> None:
+        trainable = {n: p for n, p in self.model.params.items() if n not in self._frozen()}
+        slots = optim.init_state(np, self.settings.optimizer, trainable)
+        schedule = self.settings.optimizer.schedule.initial()
+        self.progress = Progress(0, dict(self.model.params), dict(self.model.state), slots, schedule)
+        if self.place is None:
+            return
+        if self.place.exists and resume:
+            self._resume(self.place)
+        else:
+            self._open(self.place, overwrite=overwrite)
+
+    def _frozen(self) -> frozenset[str]:
+        return self.train.rows(slice(0, 1)).graph(self.model, self.settings.loss, training=False).frozen
+
+    def _open(self, place: RunDir, *, overwrite: bool) -> None:
+        if place.exists and not overwrite:
+            raise FileError("run_exists", where=str(place.path), step=max(place.snapshots(), default=0))
+        place.clear()
+        self.result.record = self._record()
+        place.write_record(self.result.record)
+        self._save()
+
+    def _resume(self, place: RunDir) -> None:
+        """Go on from the last snapshot; the run must be the same but for its number of epochs."""
+        old, new = place.read_record(), self._record()
+        for part in ("settings", "data"):
+            require_same(*({k: v for k, v in r[part].items() if k != "epochs"} for r in (old, new)), where=str(place.path))
+        self.progress = place.load(list(place.snapshots().values())[-1])
+        store.fill(self.model, self.progress.params | self.progress.state, str(place.path))
+        if self.progress.reason == "interrupted" or (self.progress.reason == "epochs" and self.progress.step < self.steps):
+            self.progress.reason = ""
+        rows = place.read_metrics(up_to_step=self.progress.step)
+        place.rewrite_metrics(rows)
+        for row in rows:
+            self.result.add(row)
+        self.result.record = old | new
+        place.write_record(self.result.record)
+
+    def _record(self) -> dict[str, Any]:
+        data = {"train": _print_of(self.train), "validation": self.validation and _print_of(self.validation)}
+        return {
+            "settings": self.settings.as_dict(),
+            "model": store.header(self.model),
+            "data": {"samples": len(self.train)} | data,
+            "environment": environment(),
+            "notes": self.notes,
+        }
+
+    def _end(self) -> Run:
+        """Take the best epoch's parameters where that was asked for, write the last snapshot and the outcome."""
+        p = self.progress
+        p.reason = p.reason or "epochs"
+        if p.best and p.reason != "interrupted":
+            p.params, p.state = ({n: p.best[n] for n in group} for group in (p.params, p.state))
+        self.model.params, self.model.state = dict(p.params), dict(p.state)
+        self.result.step, self.result.reason = p.step, p.reason
+        if self.place is not None:
+            self._save()
+            self.result.record["result"] = {"reason": p.reason, "step": p.step, "seconds": sum(self.result.history.get("seconds", []))}
+            self.place.write_record(self.result.record)
+        self._tell(RunEnded(p.step, p.reason))
+        return self.result
+
+    # --- one step -----------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        p, s = self.progress, self.settings
+        step = p.step + 1
+        parts = [self.train.rows(index) for index in self.batches.of_step(step)]
+        found = self._gradients(parts, step)
+        rate = s.optimizer.schedule.rate(p.schedule, step, self.steps, self.batches.per_epoch)
+        p.params, p.slots = apply(s.optimizer, s.clip, p.params, found.grads, p.slots, lr=rate, t=step)
+        p.step, p.state = step, found.state
+        self.model.params, self.model.state = p.params, p.state
+        self._add(found, rate)
+        self._tell(StepDone(step, self.batches.epoch_of(step), found.loss, sum(map(len, parts)), rate))
+
+    def _gradients(self, parts: list[Samples], step: int) -> Outcome:
+        try:
+            return gradients(self.model, self.settings.loss, parts, self.progress.state, seed=self.settings.seed, step=step)
+        except NumericError as error:
+            kept = [] if self.place is None else list(self.place.snapshots().values())
+            raise NumericError("not_finite_step", **error.values | {"snapshot": kept[-1] if kept else "-"}) from None
+
+    def _add(self, found: Outcome, rate: float) -> None:
+        """Add a step to the sums of the epoch."""
+        squares = sum(float(np.sum(np.square(g, dtype=np.float64))) for g in found.grads.values())
+        self.progress.add("loss", np.array([found.loss * found.mass, found.mass]))
+        self.progress.add("gradient_norm", np.array([np.sqrt(squares), 1.0]))
+        self.progress.sums["learning_rate"] = np.array(rate)
+        for output, part, _, _ in found.seen:
+            for metric in self.settings.metrics:
+                self.progress.add(metric.name, metric.collect(output, part.target, part.weight))
+
+    def _after_step(self) -> None:
+        if self.wish and not self.progress.reason:
+            self.progress.reason = self.wish
+        if self.place is not None and not self.progress.reason and self._snapshot_due():
+            self._save()
+
+    def _snapshot_due(self) -> bool:
+        every = self.snapshot_every or self.batches.per_epoch
+        return self.progress.step % every == 0 or self.progress.step % self.batches.per_epoch == 0
+
+    # --- an epoch's end -----------------------------------------------------------------------------------------
+
+    def _end_epoch(self, seconds: float) -> None:
+        p = self.progress
+        row = self._figures() | {"seconds": seconds}
+        p.sums = {}
+        self._observe(row)
+        self.result.add(row)
+        if self.place is not None:
+            self.place.append_metrics(row)
+        self._tell(EpochDone(int(row["epoch"]), p.step, row))
+
+    def _figures(self) -> dict[str, float]:
+        p, s = self.progress, self.settings
+        (total, mass), (norms, count) = p.sums["loss"], p.sums["gradient_norm"]
+        row = {"epoch": self.batches.epoch_of(p.step), "step": p.step, "loss": total / mass if mass else 0.0}
+        row |= metrics.results(s.metrics, p.sums)
+        if self.validation is not None:
+            row |= self._validate(self.validation)
+        row |= {"learning_rate": float(p.sums["learning_rate"]), "gradient_norm": norms / count}
+        return {name: value if isinstance(value, int) else float(value) for name, value in row.items()}
+
+    def _validate(self, samples: Samples) -> dict[str, float]:
+        found = evaluate(self.model, self.settings.loss, samples)
+        return {"val_loss": found.loss} | metrics.results(self.settings.metrics, metric_sums(self.settings.metrics, found), "val_")
+
+    def _observe(self, row: dict[str, float]) -> None:
+        """Let the schedule and the stopping rules see the epoch's figures."""
+        p, s = self.progress, self.settings
+        schedule = s.optimizer.schedule
+        usual = "val_loss" if "val_loss" in row else "loss"
+        p.schedule = schedule.observe(p.schedule, lookup(row, schedule.monitor or usual, "metric"))
+        if s.early_stopping is not None:
+            p.stopping = s.early_stopping.observe(p.stopping, row)
+            if s.early_stopping.restore_best and p.stopping["improved"]:
+                p.best = p.params | p.state
+        if s.converged is not None:
+            p.converged = s.converged.observe(p.converged, row)
+        stops = (("early_stopping", p.stopping), ("converged", p.converged))
+        p.reason = next((name for name, seen in stops if seen.get("stop")), p.reason)
+
+    # --- talking ------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        assert self.place is not None
+        path = self.place.save(self.progress)
+        self._tell(SnapshotSaved(self.progress.step, str(path)))
+
+    def _tell(self, event: Any) -> None:
+        if "stop" in self.bus.emit(event):
+            self.wish = self.wish or "stopped"
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Ctrl-C asks the run to stop after the step it is in; a second one stops it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def _interrupt(self, *_: object) -> None:
+        if self.wish == "interrupted":
+            raise KeyboardInterrupt
+        self.wish = "interrupted"
+
+
+def metric_sums(chosen: Sequence[Metric], found: Outcome) -> dict[str, Array]:
+    """The sums of each metric over all mini-batches of an evaluation."""
+    return {m.name: np.sum([m.collect(out, part.target, part.weight) for out, part, *_ in found.seen], axis=0) for m in chosen}
+
+
+def _print_of(samples: Samples) -> str:
+    return fingerprint([*samples.inputs, samples.target, *(() if samples.weights is None else (samples.weights,))])

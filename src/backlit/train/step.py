@@ -1,0 +1,128 @@
+"""One update: gradients of the step's mini-batches, combined by mass, clipped, and handed to the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from backlit import optim
+from backlit.core.errors import NumericError
+from backlit.core.types import Array, Arrays
+from backlit.engines import reference
+from backlit.graph.graph import Graph
+from backlit.nn.losses import Loss
+from backlit.nn.model import Model
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs, targets and weights of some samples, as arrays with the samples along the first axis."""
+
+    inputs: tuple[Array, ...]
+    target: Array
+    weights: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def rows(self, which: Any) -> Samples:
+        """Those of the samples ``which`` (indices or a slice)."""
+        weights = None if self.weights is None else self.weights[which]
+        return Samples(tuple(x[which] for x in self.inputs), self.target[which], weights)
+
+    @property
+    def weight(self) -> Array:
+        """w[N], 1 where no weights are given."""
+        return np.ones(len(self)) if self.weights is None else self.weights.astype(np.float64)
+
+    def graph(self, model: Model, loss: Loss, *, training: bool) -> Graph:
+        """The graph of (loss, output, mass) for samples of these shapes."""
+        described = [None if a is None else (a.shape, a.dtype.name) for a in (*self.inputs, self.target, self.weights)]
+        *inputs, target, weights = described
+        return model.graph(tuple(inputs), training=training, loss=loss, target=target, weights=weights)
+
+    def given(self, graph: Graph) -> dict[str, Array]:
+        """The graph's inputs by name."""
+        arrays = (*self.inputs, self.target, *(() if self.weights is None else (self.weights,)))
+        return dict(zip(graph.inputs, arrays, strict=True))
+
+
+@dataclass
+class Outcome:
+    """What one step, or one pass over data, found out."""
+
+    loss: float = 0.0
+    mass: float = 0.0
+    grads: dict[str, Array] = field(default_factory=dict)
+    state: dict[str, Array] = field(default_factory=dict)
+    seen: list[tuple[Array, Samples, float, float]] = field(default_factory=list)
+    """(output, samples, loss, mass) of each mini-batch, for the metrics."""
+
+
+def gradients(model: Model, loss: Loss, parts: Iterable[Samples], state: Arrays, *, seed: int, step: int) -> Outcome:
+    """Loss and gradients of one step, over its mini-batches.
+
+    With losses L_i, gradients g_i and masses m_i: L = Σ m_i L_i / Σ m_i and g = Σ m_i g_i / Σ m_i, so that the parts of a
+    batch give what the whole batch gives. Raises NumericError naming the node where a number is not finite.
+    """
+    found = Outcome(state=dict(state))
+    for number, part in enumerate(parts):
+        graph = part.graph(model, loss, training=True)
+        env = reference.leaves(graph, model.params | found.state | part.given(graph), seed=seed, step=step, part=number)
+        values, d = reference.value_and_grad(graph, env, graph.trainable)
+        require_finite(graph, values, d, step)
+        found.state |= {name: values[new] for name, new in graph.updates.items()}
+        _combine(found, *(values[o] for o in graph.outputs), {n: d[n] for n in graph.trainable}, part)
+    return found
+
+
+def _combine(found: Outcome, loss: Array, output: Array, mass: Array, grads: dict[str, Array], part: Samples) -> None:
+    m, total = float(mass), found.mass + float(mass)
+    found.seen.append((output, part, float(loss), m))
+    if not found.grads:
+        found.loss, found.grads = float(loss), grads
+    elif total:
+        found.loss = (found.mass * found.loss + m * float(loss)) / total
+        old, new = found.mass / total, m / total
+        found.grads = {n: (g * old + grads[n] * new).astype(g.dtype) for n, g in found.grads.items()}
+    found.mass = total
+
+
+def require_finite(graph: Graph, values: Arrays, d: Arrays, step: int) -> None:
+    """NumericError ``not_finite_step`` naming the first value or gradient that is not finite, unless loss and gradients are."""
+    if all(np.isfinite(a).all() for a in (values[graph.outputs[0]], *(d[n] for n in graph.trainable))):
+        return
+    name, array = next(_not_finite(graph, values, d))
+    index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    raise NumericError("not_finite_step", where=name, step=step, snapshot="-", got=f"{name}{list(index)} = {array[index]}")
+
+
+def _not_finite(graph: Graph, values: Arrays, d: Arrays) -> Iterator[tuple[str, Array]]:
+    forward = [*(n for n in values if n in graph.leaves), *(o for node in graph.nodes for o in node.outputs)]
+    backward = [*(o for node in reversed(graph.nodes) for o in node.outputs if o in d), *graph.trainable]
+    named = [*((n, values[n]) for n in forward), *((f"∂L/∂{n}", d[n]) for n in backward)]
+    return ((n, a) for n, a in named if a.dtype.kind == "f" and not np.isfinite(a).all())
+
+
+def apply(
+    optimizer: optim.Optimizer, clip: optim.Clip | None, params: Arrays, grads: Arrays, slots: Mapping[str, Arrays], *, lr: float, t: int
+) -> tuple[dict[str, Array], optim.State]:
+    """New parameters and optimizer state after clipping and one update."""
+    clipped = grads if clip is None else clip(np, grads)
+    return optim.apply(np, optimizer, params, clipped, slots, lr=lr, t=t)
+
+
+def evaluate(model: Model, loss: Loss, samples: Samples, *, batch_size: int = 1024) -> Outcome:
+    """Loss and outputs at inference, without gradients, over all ``samples``."""
+    found = Outcome()
+    for start in range(0, len(samples), batch_size):
+        part = samples.rows(slice(start, start + batch_size))
+        graph = part.graph(model, loss, training=False)
+        values = reference.forward(graph, reference.leaves(graph, model.params | model.state | part.given(graph)))
+        _combine(found, *(values[o] for o in graph.outputs), {}, part)
+    found.mass = sum(m for *_, m in found.seen)
+    found.loss = sum(l * m for *_, l, m in found.seen) / found.mass if found.mass else 0.0
+    return found
