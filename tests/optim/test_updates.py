@@ -195,6 +195,19 @@ def test_float32_stays_float32_whatever_the_rate_is(optimizer, lr):
             np.testing.assert_allclose(found[k], p, rtol=2e-5, atol=2e-6)
 
 
+@every_optimizer
+def test_numpy_scalars_change_no_bit_and_arrays_no_dtype(optimizer):
+    params, gradient = problem(dtype="float32")
+    grads, state = gradient(params, 1), optim.init_state(np, optimizer, params)
+    found = []
+    for lr, t in ((0.01, 3), (np.float64(0.01), np.int64(3)), (np.asarray(0.01), np.asarray(3))):
+        new, new_state = optim.apply(np, optimizer, params, grads, state, lr=lr, t=t)
+        found.append(new | optim.flatten_state(new_state))
+    plain, scalars, arrays = found
+    assert all(np.array_equal(plain[k], scalars[k]) for k in plain)
+    assert {a.dtype.name for a in arrays.values()} == {"float32"}
+
+
 @pytest.mark.jax
 @every_optimizer
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-4)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backlit.optim.adam import Adam, AdamW, NAdam
 from backlit.optim.adaptive import Adadelta, Adagrad, RMSprop
-from backlit.optim.apply import apply, flatten_state, get, init_state, unflatten_state
+from backlit.optim.apply import State, apply, flatten_state, get, init_state, unflatten_state
 from backlit.optim.base import Optimizer
 from backlit.optim.clipping import Clip, ClipByGlobalNorm, ClipByNorm, ClipByValue, global_norm
 from backlit.optim.lion import Lion
@@ -42,6 +42,7 @@ __all__ = [
     "Recipe",
     "ReduceOnPlateau",
     "Schedule",
+    "State",
     "StepDecay",
     "Warmup",
     "apply",
