@@ -2,10 +2,10 @@
 
 :class:`Counter` is an array namespace; its arrays are :class:`Ghost`. Whatever a rule computes on them is counted:
 
-- one FLOP for each entry of the result of an elementwise function or operator, be it ``+``, a division, ``exp``, ``tanh``,
-  a comparison, ``where``, ``clip``, ``sign`` or a logical operation;
-- 2·m·k·n for a product of matrices [m, k] and [k, n], times the number of such products (a multiplication and an addition
-  each); the same for ``tensordot``;
+- one FLOP for each entry of the result of an elementwise function or operator, be it ``+``, a division, ``exp``,
+  ``tanh``, a comparison, ``where``, ``clip``, ``sign`` or a logical operation;
+- 2·m·k·n for each product of matrices [m, k] and [k, n]: a multiplication and an addition for each of the k terms; the
+  same for ``tensordot``;
 - one FLOP for each entry that goes into a reduction (``sum``, ``mean``, ``max``, …);
 - none for what makes, moves, selects or casts entries, nor for arithmetic of Python numbers.
 
@@ -31,10 +31,11 @@ from backlit.rules._arrays import normal_axes, reduced
 KINDS: Mapping[str, str] = {
     name: kind
     for kind, names in {
-        "_elementwise": "abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_invert bitwise_or bitwise_xor ceil clip"
-        " copysign cos cosh divide equal exp expm1 floor floor_divide greater greater_equal hypot isfinite isinf isnan less less_equal"
-        " log log1p log2 log10 logaddexp logical_and logical_not logical_or logical_xor maximum minimum multiply negative not_equal"
-        " positive pow reciprocal remainder round sign signbit sin sinh sqrt square subtract tan tanh trunc where",
+        "_elementwise": "abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_invert bitwise_or"
+        " bitwise_xor ceil clip copysign cos cosh divide equal exp expm1 floor floor_divide greater greater_equal hypot"
+        " isfinite isinf isnan less less_equal log log1p log2 log10 logaddexp logical_and logical_not logical_or"
+        " logical_xor maximum minimum multiply negative not_equal positive pow reciprocal remainder round sign signbit sin sinh"
+        " sqrt square subtract tan tanh trunc where",
         "_reduction": "sum prod mean max min all any argmax argmin",
         "_view": "reshape permute_dims matrix_transpose moveaxis expand_dims squeeze broadcast_to flip",
         "_filled": "zeros ones empty full",
@@ -44,7 +45,7 @@ KINDS: Mapping[str, str] = {
     }.items()
     for name in names.split()
 }
-"""What the namespace has besides the methods of :class:`Counter`: name in the array API standard -> how it is counted."""
+"""Functions of the array API standard besides the methods of :class:`Counter`: name -> the method that counts it."""
 
 
 def _binary(function: str) -> Callable[[Any, Any], Any]:
@@ -61,7 +62,7 @@ def _unary(function: str) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True, eq=False)
 class Ghost:
-    """An array without numbers, made by :meth:`Counter.ghost`: operators and indexing work as on any array and are counted."""
+    """An array without numbers, made by :meth:`Counter.ghost`: operators and basic indexing work as on any array."""
 
     counter: Counter
     shape: Shape
@@ -85,12 +86,12 @@ class Ghost:
         return self.size * self.dtype.itemsize
 
     @property
-    def T(self) -> Ghost:
+    def T(self) -> Ghost:  # noqa: N802  the standard's name
         """Axes in reverse order."""
         return self.counter.ghost(self.shape[::-1], self.dtype)
 
     @property
-    def mT(self) -> Ghost:
+    def mT(self) -> Ghost:  # noqa: N802  the standard's name
         """The last two axes swapped."""
         return self.counter.ghost((*self.shape[:-2], *self.shape[:-3:-1]), self.dtype)
 
@@ -185,7 +186,7 @@ class Counter:
         return self.ghost(reduced(x.shape, axis, keepdims=keepdims), dtype)
 
     def matmul(self, a: Ghost, b: Ghost) -> Ghost:
-        """The products of the last two axes, for every index of the leading ones; a vector is a row on the left, a column on the right."""
+        """Products of the last two axes for every index of the others; a vector is a row, on the right a column."""
         if a.shape[-1] != b.shape[-2:][0]:
             raise ValueError(f"matmul of {a} and {b}")
         lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -266,11 +267,11 @@ class NodeCost:
     rule: str
     forward_flops: int
     backward_flops: int
-    """FLOPs of the rule's whole backward and of adding its gradients to those that came before; 0 where it is not run."""
+    """FLOPs of the rule's whole backward and of adding its gradients to earlier ones; 0 where it is not run."""
     bytes_out: int
     """Bytes of all outputs."""
     saved: tuple[str, ...]
-    """Values that must be kept from forward for this node's backward, parameters among them; several nodes may name the same one."""
+    """Values that this node's backward needs kept, parameters among them; other nodes may need the same ones."""
     bytes_saved: int
     """Bytes of ``saved``."""
 
@@ -278,8 +279,8 @@ class NodeCost:
 def cost(graph: Graph) -> list[NodeCost]:
     """What each node costs, in the order of the graph, with the FLOPs of this module's convention.
 
-    backward is that of the reference engine from the graph's first output to its trainable parameters: a node that is not
-    on the way costs nothing, one that is runs its rule's whole backward, gradients included that nobody asked for.
+    backward is that of the reference engine from the graph's first output to its trainable parameters: a node that is
+    not on the way costs nothing, one that is runs its rule's whole backward, unused gradients included.
     """
     xp = Counter()
     values = {value.name: xp.ghost(value.shape, value.dtype) for value in graph.values.values()}

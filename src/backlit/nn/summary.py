@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """The layers of a model and their sums. FLOPs are those of one run of the graph, counted as in :mod:`backlit.engines.counting`."""
+    """The layers of a model and their sums; FLOPs of one run, as :mod:`backlit.engines.counting` counts them."""
 
     name: str
     rows: tuple[Row, ...]
@@ -38,7 +38,7 @@ class Summary:
 
     @classmethod
     def of(cls, model_name: str, graph: Graph, params: Arrays) -> Summary:
-        """The summary of ``graph``, whose parameters are among ``params``. For FLOPs of one sample, stage it for a batch of 1."""
+        """The summary of ``graph``, its parameters being ``params``; staged for a batch of 1, FLOPs of one sample."""
         rows = tuple(_row(layer, graph, params, nodes) for layer, nodes in _layers(graph).items())
         return cls(model_name, rows, sum(params[name].size for name in graph.frozen))
 
