@@ -14,71 +14,162 @@ if TYPE_CHECKING:
     from backlit import data as data
     from backlit._fit import fit as fit
     from backlit.core.errors import BacklitError as BacklitError
+    from backlit.glass.check import check as check
     from backlit.graph import functions as ops
     from backlit.nn import initializers as init
-    from backlit.nn.grad import grad as grad, value_and_grad as value_and_grad
+    from backlit.nn.grad import grad as grad
+    from backlit.nn.grad import value_and_grad as value_and_grad
     from backlit.nn.layer import Layer as Layer
     from backlit.nn.layers import (
         ELU as ELU,
+    )
+    from backlit.nn.layers import (
         GELU as GELU,
+    )
+    from backlit.nn.layers import (
         SELU as SELU,
+    )
+    from backlit.nn.layers import (
         Activation as Activation,
+    )
+    from backlit.nn.layers import (
         Add as Add,
+    )
+    from backlit.nn.layers import (
         BatchNorm as BatchNorm,
+    )
+    from backlit.nn.layers import (
         Concatenate as Concatenate,
+    )
+    from backlit.nn.layers import (
         Dense as Dense,
+    )
+    from backlit.nn.layers import (
         Dropout as Dropout,
+    )
+    from backlit.nn.layers import (
         Flatten as Flatten,
+    )
+    from backlit.nn.layers import (
         LayerNorm as LayerNorm,
+    )
+    from backlit.nn.layers import (
         LeakyReLU as LeakyReLU,
+    )
+    from backlit.nn.layers import (
         Mish as Mish,
+    )
+    from backlit.nn.layers import (
         ReLU as ReLU,
+    )
+    from backlit.nn.layers import (
         Reshape as Reshape,
+    )
+    from backlit.nn.layers import (
         RMSNorm as RMSNorm,
+    )
+    from backlit.nn.layers import (
         Sigmoid as Sigmoid,
+    )
+    from backlit.nn.layers import (
         SiLU as SiLU,
+    )
+    from backlit.nn.layers import (
         Softmax as Softmax,
+    )
+    from backlit.nn.layers import (
         Softplus as Softplus,
+    )
+    from backlit.nn.layers import (
         Tanh as Tanh,
     )
     from backlit.nn.losses import (
         MAE as MAE,
+    )
+    from backlit.nn.losses import (
         MSE as MSE,
+    )
+    from backlit.nn.losses import (
         BinaryCrossEntropy as BinaryCrossEntropy,
+    )
+    from backlit.nn.losses import (
         Huber as Huber,
+    )
+    from backlit.nn.losses import (
         KLDivergence as KLDivergence,
+    )
+    from backlit.nn.losses import (
         SoftmaxCrossEntropy as SoftmaxCrossEntropy,
     )
-    from backlit.nn.model import Model as Model, Sequential as Sequential
-    from backlit.nn.store import load as load, save as save
+    from backlit.nn.model import Model as Model
+    from backlit.nn.model import Sequential as Sequential
+    from backlit.nn.store import load as load
+    from backlit.nn.store import save as save
     from backlit.nn.structure import Residual as Residual
     from backlit.optim import (
         SGD as SGD,
+    )
+    from backlit.optim import (
         Adadelta as Adadelta,
+    )
+    from backlit.optim import (
         Adagrad as Adagrad,
+    )
+    from backlit.optim import (
         Adam as Adam,
+    )
+    from backlit.optim import (
         AdamW as AdamW,
+    )
+    from backlit.optim import (
         ClipByGlobalNorm as ClipByGlobalNorm,
+    )
+    from backlit.optim import (
         ClipByNorm as ClipByNorm,
+    )
+    from backlit.optim import (
         ClipByValue as ClipByValue,
+    )
+    from backlit.optim import (
         Constant as Constant,
+    )
+    from backlit.optim import (
         Cosine as Cosine,
+    )
+    from backlit.optim import (
         Exponential as Exponential,
+    )
+    from backlit.optim import (
         Lion as Lion,
+    )
+    from backlit.optim import (
         NAdam as NAdam,
+    )
+    from backlit.optim import (
         OneCycle as OneCycle,
+    )
+    from backlit.optim import (
         ReduceOnPlateau as ReduceOnPlateau,
+    )
+    from backlit.optim import (
         RMSprop as RMSprop,
+    )
+    from backlit.optim import (
         StepDecay as StepDecay,
+    )
+    from backlit.optim import (
         Warmup as Warmup,
     )
     from backlit.train import metrics as metrics
-    from backlit.train.run import Run as Run, open_run as open_run
-    from backlit.train.stopping import Converged as Converged, EarlyStopping as EarlyStopping
+    from backlit.train.run import Run as Run
+    from backlit.train.run import open_run as open_run
+    from backlit.train.stopping import Converged as Converged
+    from backlit.train.stopping import EarlyStopping as EarlyStopping
 
 _HOMES = {
     "_fit": "fit",
     "core.errors": "BacklitError",
+    "glass.check": "check",
     "nn.grad": "grad value_and_grad",
     "nn.layer": "Layer",
     "nn.layers": "ELU GELU SELU Activation Add BatchNorm Concatenate Dense Dropout Flatten LayerNorm LeakyReLU Mish ReLU "

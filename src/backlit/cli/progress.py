@@ -26,7 +26,9 @@ class ProgressBar:
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close()
 
     def __call__(self, event: Event) -> None:
@@ -61,14 +63,30 @@ class ProgressBar:
 
 def epoch_line(epoch: int, epochs: int, metrics: Mapping[str, float]) -> str:
     """``epoch 3/20  loss 0.2134  accuracy 0.9402  …  1.2 s``."""
-    shown = {k: v for k, v in metrics.items() if k not in ("epoch", "step", "seconds", "learning_rate", "gradient_norm")}
+    shown = {
+        k: v for k, v in metrics.items() if k not in ("epoch", "step", "seconds", "learning_rate", "gradient_norm")
+    }
     figures = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
-    return say("progress_epoch", epoch=f"{epoch:{len(str(epochs))}}", epochs=epochs, figures=figures, seconds=f"{metrics['seconds']:.1f}")
+    return say(
+        "progress_epoch",
+        epoch=f"{epoch:{len(str(epochs))}}",
+        epochs=epochs,
+        figures=figures,
+        seconds=f"{metrics['seconds']:.1f}",
+    )
 
 
 def _bar(stream: TextIO, event: RunStarted) -> tuple[Any, Any]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):

@@ -77,7 +77,9 @@ def node_gradients(node: Node, values: Arrays, d: Mapping[str, Array], xp: Names
     return [(name, found[i]) for name, i in differentiable_positions(node)]
 
 
-def value_and_grad(graph: Graph, env: Arrays, wrt: Iterable[str], xp: Namespace = np) -> tuple[dict[str, Any], dict[str, Any]]:
+def value_and_grad(
+    graph: Graph, env: Arrays, wrt: Iterable[str], xp: Namespace = np
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """All values, and ∂(first output)/∂v for every value on the way; both by name."""
     values = forward(graph, env, xp)
     return values, backward(graph, values, wrt, graph.outputs[0], xp)

@@ -87,7 +87,9 @@ class Builder:
     def _known(self, name: str, shape: Shape) -> Symbolic:
         known = self.values[name]
         if known.shape != tuple(shape):
-            raise InputError("shared_shape", where=name, expected=f"{name}{list(known.shape)}", got=f"{name}{list(shape)}")
+            raise InputError(
+                "shared_shape", where=name, expected=f"{name}{list(known.shape)}", got=f"{name}{list(shape)}"
+            )
         return Symbolic(self, known)
 
     # --- nodes --------------------------------------------------------------------------------------------------
@@ -141,7 +143,9 @@ class Builder:
     def layer(self, layer: object, kind: str, name: str | None) -> Iterator[tuple[str, str]]:
         """Enter a layer: gives (its name, the prefix of its values). A layer called again is shared: ``dense1@2``."""
         if any(layer is outer for outer in self._open):
-            raise GraphError("graph_cycle", where=name or kind, got=" → ".join([type(o).__name__ for o in self._open] + [kind]))
+            raise GraphError(
+                "graph_cycle", where=name or kind, got=" → ".join([type(o).__name__ for o in self._open] + [kind])
+            )
         if id(layer) not in self._layers:
             self._layers[id(layer)] = (layer, self._new_layer_name(kind, name))
         own = self._layers[id(layer)][1]
@@ -186,5 +190,9 @@ def _output_names(name: str, rule: Rule) -> tuple[str, ...]:
 
 
 def _common_dtype(rule: Rule, operands: list[Symbolic | None]) -> str:
-    kept = operands if rule.variadic else [o for o, n in zip(operands, rule.inputs, strict=True) if n not in rule.constants]
+    kept = (
+        operands
+        if rule.variadic
+        else [o for o, n in zip(operands, rule.inputs, strict=True) if n not in rule.constants]
+    )
     return np.result_type(*[np.dtype(o.dtype) for o in (kept or operands) if o is not None]).name

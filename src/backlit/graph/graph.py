@@ -92,7 +92,9 @@ class Graph:
         for node in self.nodes:
             rule = rules.get(node.rule)
             if any(i in reached for i in differentiable_inputs(node)):
-                reached.update(o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated)
+                reached.update(
+                    o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated
+                )
         return frozenset(reached)
 
     def check(self) -> Graph:

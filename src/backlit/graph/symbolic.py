@@ -61,7 +61,7 @@ class Symbolic:
         return math.prod(self.shape)
 
     @property
-    def T(self) -> Symbolic:
+    def T(self) -> Any:
         """Axes in reverse order."""
         return functions.transpose(self)
 
@@ -86,56 +86,56 @@ class Symbolic:
     def __ne__(self, other: object) -> Any:
         return functions.apply("not_equal", self, other)
 
-    def __matmul__(self, other: Any) -> Symbolic:
+    def __matmul__(self, other: Any) -> Any:
         return functions.matmul(self, other)
 
-    def __rmatmul__(self, other: Any) -> Symbolic:
+    def __rmatmul__(self, other: Any) -> Any:
         return functions.matmul(other, self)
 
-    def __neg__(self) -> Symbolic:
+    def __neg__(self) -> Any:
         return functions.apply("neg", self)
 
-    def __abs__(self) -> Symbolic:
+    def __abs__(self) -> Any:
         return functions.apply("abs", self)
 
-    def __getitem__(self, index: Any) -> Symbolic:
+    def __getitem__(self, index: Any) -> Any:
         return functions.getitem(self, index)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def sum(self, axis: Any = None, *, keepdims: bool = False) -> Symbolic:
+    def sum(self, axis: Any = None, *, keepdims: bool = False) -> Any:
         """Sum over ``axis``."""
         return functions.apply("sum", self, axis=axis, keepdims=keepdims)
 
-    def mean(self, axis: Any = None, *, keepdims: bool = False) -> Symbolic:
+    def mean(self, axis: Any = None, *, keepdims: bool = False) -> Any:
         """Mean over ``axis``."""
         return functions.apply("mean", self, axis=axis, keepdims=keepdims)
 
-    def max(self, axis: Any = None, *, keepdims: bool = False) -> Symbolic:
+    def max(self, axis: Any = None, *, keepdims: bool = False) -> Any:
         """Largest entry along ``axis``."""
         return functions.apply("max", self, axis=axis, keepdims=keepdims)
 
-    def min(self, axis: Any = None, *, keepdims: bool = False) -> Symbolic:
+    def min(self, axis: Any = None, *, keepdims: bool = False) -> Any:
         """Smallest entry along ``axis``."""
         return functions.apply("min", self, axis=axis, keepdims=keepdims)
 
-    def var(self, axis: Any = None, *, keepdims: bool = False) -> Symbolic:
+    def var(self, axis: Any = None, *, keepdims: bool = False) -> Any:
         """Variance over ``axis``."""
         return functions.apply("var", self, axis=axis, keepdims=keepdims)
 
-    def reshape(self, *shape: Any) -> Symbolic:
+    def reshape(self, *shape: Any) -> Any:
         """The same entries in another shape; one size may be -1."""
         return functions.reshape(self, shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape)
 
-    def transpose(self, *axes: int) -> Symbolic:
+    def transpose(self, *axes: int) -> Any:
         """Axes in the given order; reversed where none is given."""
         return functions.transpose(self, axes or None)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         return numpy_bridge.ufunc(ufunc, method, inputs, options)
 
-    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG002  NumPy's protocol
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return numpy_bridge.function(func, args, kwargs)
 
     def _no_number(self, *_: object, **__: object) -> NoReturn:

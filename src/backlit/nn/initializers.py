@@ -24,7 +24,7 @@ Generator: TypeAlias = np.random.Generator
 
 def fans(shape: Shape) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight ``W[O, …, I]``: field·I and field·O, the field being the axes between."""
-    if len(shape) < 2:  # noqa: PLR2004  a weight joins two widths
+    if len(shape) < 2:
         raise InputError("initializer_shape", expected="W[O, …, I]", got=f"W{list(shape)}")
     field = math.prod(shape[1:-1])
     return field * shape[-1], field * shape[0]
@@ -80,7 +80,9 @@ class VarianceScaling:
         fan_in, fan_out = fans(shape)
         size = {"in": fan_in, "out": fan_out, "mean": (fan_in + fan_out) / 2}[self.fan]
         std = math.sqrt(self.scale / max(size, 1))
-        return rng.uniform(-math.sqrt(3) * std, math.sqrt(3) * std, shape) if self.uniform else rng.normal(0.0, std, shape)
+        return (
+            rng.uniform(-math.sqrt(3) * std, math.sqrt(3) * std, shape) if self.uniform else rng.normal(0.0, std, shape)
+        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,12 @@ NAMED: dict[str, Initializer] = {
     "lecun_uniform": VarianceScaling(1.0, "in", uniform=True),
     "orthogonal": Orthogonal(),
 }
-NAMED |= {name.replace(old, new): NAMED[name] for old, new in (("xavier", "glorot"), ("he_", "kaiming_")) for name in list(NAMED) if old in name}
+NAMED |= {
+    name.replace(old, new): NAMED[name]
+    for old, new in (("xavier", "glorot"), ("he_", "kaiming_"))
+    for name in list(NAMED)
+    if old in name
+}
 
 _RECTIFYING = {"relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "softplus"}
 

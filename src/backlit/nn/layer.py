@@ -13,9 +13,7 @@ from backlit.graph.builder import Builder, Initializer
 from backlit.graph.functions import builder_of
 from backlit.graph.symbolic import Symbolic
 
-ACTIVATIONS = (
-    "relu leaky_relu elu selu sigmoid tanh softplus gelu gelu_tanh silu mish softmax log_softmax"
-).split()
+ACTIVATIONS = ["relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "gelu", "gelu_tanh", "silu", "mish", "softmax", "log_softmax"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,9 @@ def activation_name(choice: str | None) -> str | None:
 def require_range(where: str, option: str, value: float, low: float, high: float) -> None:
     """InputError unless ``low <= value < high``."""
     if not low <= value < high:
-        raise InputError("option_range", where=where, option=option, expected=f"{low} <= {option} < {high}", got=f"{value!r}")
+        raise InputError(
+            "option_range", where=where, option=option, expected=f"{low} <= {option} < {high}", got=f"{value!r}"
+        )
 
 
 def require_count(where: str, option: str, value: Any) -> None:

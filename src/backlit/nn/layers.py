@@ -58,17 +58,17 @@ class Activation(Layer):
 
 
 def ReLU(*, name: str | None = None) -> Activation:
-    """a = max(x, 0)."""
+    """A = max(x, 0)."""
     return Activation("relu", name=name)
 
 
 def LeakyReLU(slope: float = 0.01, *, name: str | None = None) -> Activation:
-    """a = x for x > 0, else slope·x."""
+    """A = x for x > 0, else slope·x."""
     return Activation("leaky_relu", (("slope", slope),), name=name)
 
 
 def ELU(alpha: float = 1.0, *, name: str | None = None) -> Activation:
-    """a = x for x > 0, else alpha·(eˣ - 1)."""
+    """A = x for x > 0, else alpha·(eˣ - 1)."""
     return Activation("elu", (("alpha", alpha),), name=name)
 
 
@@ -78,32 +78,32 @@ def SELU(*, name: str | None = None) -> Activation:
 
 
 def Sigmoid(*, name: str | None = None) -> Activation:
-    """a = 1 / (1 + e⁻ˣ)."""
+    """A = 1 / (1 + e⁻ˣ)."""
     return Activation("sigmoid", name=name)
 
 
 def Tanh(*, name: str | None = None) -> Activation:
-    """a = tanh x."""
+    """A = tanh x."""
     return Activation("tanh", name=name)
 
 
 def Softplus(*, name: str | None = None) -> Activation:
-    """a = ln(1 + eˣ)."""
+    """A = ln(1 + eˣ)."""
     return Activation("softplus", name=name)
 
 
 def GELU(*, approximate: bool = False, name: str | None = None) -> Activation:
-    """a = x·Φ(x), with the tanh form of Φ where ``approximate``."""
+    """A = x·Φ(x), with the tanh form of Φ where ``approximate``."""
     return Activation("gelu_tanh" if approximate else "gelu", name=name)
 
 
 def SiLU(*, name: str | None = None) -> Activation:
-    """a = x·sigmoid(x)."""
+    """A = x·sigmoid(x)."""
     return Activation("silu", name=name)
 
 
 def Mish(*, name: str | None = None) -> Activation:
-    """a = x·tanh(softplus(x))."""
+    """A = x·tanh(softplus(x))."""
     return Activation("mish", name=name)
 
 
@@ -173,7 +173,10 @@ class LayerNorm(Layer):
 
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         (x,) = inputs
-        gamma, beta = scope.parameter("gamma", x.shape[-1:], Constant(1.0)), scope.parameter("beta", x.shape[-1:], Zeros())
+        gamma, beta = (
+            scope.parameter("gamma", x.shape[-1:], Constant(1.0)),
+            scope.parameter("beta", x.shape[-1:], Zeros()),
+        )
         return scope.node("a", "layernorm", x, gamma, beta, eps=self.eps)
 
 

@@ -31,7 +31,9 @@ class Loss:
         """The name it is chosen by."""
         return next(n for n, kind in NAMED.items() if kind is type(self))
 
-    def stage(self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None) -> tuple[Symbolic, Symbolic]:
+    def stage(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, Symbolic]:
         """Add the loss of ``output`` against ``target``; InputError where the model ends in a refused activation.
 
         For a model with one output, output[N, 1], the target may be [N].
@@ -44,7 +46,9 @@ class Loss:
         made = self.node(builder, output, target, weights)
         return made[0], made[1]
 
-    def node(self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None) -> tuple[Symbolic, ...]:
+    def node(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, ...]:
         """Add the rule's node; by default ``rule(output, target, weights)`` with the recipe's fields as attributes."""
         return builder.add(self.rule, output, target, weights, name="loss", **self.attributes())
 
@@ -93,7 +97,9 @@ class SoftmaxCrossEntropy(Loss):
     labels = True
     rule = "softmax_cross_entropy"
 
-    def node(self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None) -> tuple[Symbolic, ...]:
+    def node(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, ...]:
         settings = self.attributes()
         rule = self.rule
         if target.ndim == output.ndim and target.shape[-1:] == output.shape[-1:]:
@@ -111,7 +117,9 @@ class BinaryCrossEntropy(Loss):
     refuses = ("sigmoid", "softmax")
     rule = "binary_cross_entropy"
 
-    def node(self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None) -> tuple[Symbolic, ...]:
+    def node(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, ...]:
         given = constant_weights(self.pos_weight, builder.dtype)
         return builder.add(self.rule, output, target, weights, given, name="loss")
 

@@ -104,7 +104,10 @@ class Model:
 
     def _stage(self, signature: Signature) -> tuple[Builder, Graph]:
         builder = Builder(dtype=signature.dtype, training=signature.training)
-        inputs = [builder.input(name, *leaf) for name, leaf in zip(input_names(len(signature.inputs)), signature.inputs, strict=True)]
+        inputs = [
+            builder.input(name, *leaf)
+            for name, leaf in zip(input_names(len(signature.inputs)), signature.inputs, strict=True)
+        ]
         output = self.stage(*inputs)
         if signature.loss is None:
             return builder, builder.graph((output,))
@@ -120,7 +123,10 @@ class Model:
         ``X`` is x[N, *sample shape]; the result's first axis is N. With a classification loss these are logits.
         """
         arrays = self.arrays(X)
-        parts = [self._predict_batch(tuple(a[i : i + batch_size] for a in arrays)) for i in range(0, len(arrays[0]), batch_size)]
+        parts = [
+            self._predict_batch(tuple(a[i : i + batch_size] for a in arrays))
+            for i in range(0, len(arrays[0]), batch_size)
+        ]
         return np.concatenate(parts)
 
     def _predict_batch(self, arrays: tuple[Array, ...]) -> Array:
@@ -189,7 +195,9 @@ def as_inputs(X: Any, dtype: str) -> tuple[Array, ...]:
 def _sample_shapes(given: Any) -> Shapes:
     several = isinstance(given, tuple | list) and bool(given) and all(isinstance(s, tuple | list) for s in given)
     shapes = tuple(given) if several else (given,)
-    if not all(isinstance(s, tuple | list) and all(isinstance(d, int | np.integer) and d > 0 for d in s) for s in shapes):
+    if not all(
+        isinstance(s, tuple | list) and all(isinstance(d, int | np.integer) and d > 0 for d in s) for s in shapes
+    ):
         raise InputError("sample_shape_form", where="build", got=repr(given))
     return tuple(tuple(int(d) for d in s) for s in shapes)
 

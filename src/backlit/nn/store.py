@@ -36,7 +36,9 @@ def load(path: str | os.PathLike[str], *, model: Model | None = None) -> Model:
     """
     arrays, head = files.read_tensors(path)
     if head.get("format", FORMAT) > FORMAT:
-        raise FileError("newer_version", where=str(path), expected=f"format <= {FORMAT}", got=f"format {head['format']}")
+        raise FileError(
+            "newer_version", where=str(path), expected=f"format <= {FORMAT}", got=f"format {head['format']}"
+        )
     return fill(from_header(head, str(path), model), arrays, str(path))
 
 
@@ -106,5 +108,7 @@ def from_recipe(value: Any) -> Any:
 
 
 def _kinds() -> dict[str, Any]:
-    starts = (getattr(initializers, n) for n in ("Zeros", "Constant", "Normal", "Uniform", "VarianceScaling", "Orthogonal"))
+    starts = (
+        getattr(initializers, n) for n in ("Zeros", "Constant", "Normal", "Uniform", "VarianceScaling", "Orthogonal")
+    )
     return {"Sequential": Sequential} | Layer.KINDS | {kind.__name__: kind for kind in starts}

@@ -34,5 +34,7 @@ class Residual(Layer):
         for layer in self.layers:
             h = layer(h)
         if h.shape != x.shape:
-            raise InputError("residual_shape", where=scope.prefix, expected=f"F(x){list(x.shape)}", got=f"F(x){list(h.shape)}")
+            raise InputError(
+                "residual_shape", where=scope.prefix, expected=f"F(x){list(x.shape)}", got=f"F(x){list(h.shape)}"
+            )
         return scope.node("a", "add", x, h)

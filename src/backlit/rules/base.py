@@ -34,7 +34,9 @@ class Case:
     dy = 1; a case ``on_kink`` is left out of the difference quotients.
     """
 
-    def __init__(self, label: str, *, on_kink: bool = False, expect: Mapping[str, Any] | None = None, **call: Any) -> None:
+    def __init__(
+        self, label: str, *, on_kink: bool = False, expect: Mapping[str, Any] | None = None, **call: Any
+    ) -> None:
         self.label, self.on_kink, self.expect, self.call = label, on_kink, dict(expect or {}), call
 
     def __repr__(self) -> str:
@@ -111,7 +113,11 @@ class Rule:
     @cached_property
     def defaults(self) -> dict[str, Any]:
         """Attributes that need not be given."""
-        return {n: self.parameters[n].default for n in self.attributes if self.parameters[n].default is not inspect.Parameter.empty}
+        return {
+            n: self.parameters[n].default
+            for n in self.attributes
+            if self.parameters[n].default is not inspect.Parameter.empty
+        }
 
     @cached_property
     def differentiable(self) -> tuple[str, ...]:
@@ -133,11 +139,15 @@ class Rule:
             return []
         return list(inspect.signature(self.backward).parameters.items())[1:]
 
-    def saved_from(self, inputs: tuple[Array, ...], outputs: tuple[Array, ...], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    def saved_from(
+        self, inputs: tuple[Array, ...], outputs: tuple[Array, ...], attributes: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """The keyword arguments of backward, out of what forward took and gave."""
         known: dict[str, Any] = dict(zip(self.outputs, outputs, strict=True)) | dict(attributes)
         known |= {self.inputs[0]: inputs} if self.variadic else dict(zip(self.inputs, inputs, strict=True))
-        return {name: known[name] if name in known else _shape_of(known[name.removesuffix("_shape")]) for name in self.saved}
+        return {
+            name: known[name] if name in known else _shape_of(known[name.removesuffix("_shape")]) for name in self.saved
+        }
 
     def call(self, xp: Any, *inputs: Array, **attributes: Any) -> tuple[Array, ...]:
         """forward, its outputs always as a tuple."""
@@ -152,7 +162,13 @@ class Rule:
 
 
 def _shape_of(value: Any) -> Any:
-    return tuple(_shape_of(v) for v in value) if isinstance(value, tuple) else None if value is None else tuple(value.shape)
+    return (
+        tuple(_shape_of(v) for v in value)
+        if isinstance(value, tuple)
+        else None
+        if value is None
+        else tuple(value.shape)
+    )
 
 
 def rule(name: str, forward: Callable[..., Any], backward: Callable[..., Any] | None, **parts: Any) -> Rule:

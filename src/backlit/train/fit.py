@@ -173,10 +173,13 @@ class Trainer:
         """Go on from the last snapshot; the run must be the same but for its number of epochs."""
         old, new = place.read_record(), self._record()
         for part in ("settings", "data"):
-            require_same(*({k: v for k, v in r[part].items() if k != "epochs"} for r in (old, new)), where=str(place.path))
+            told, tells = ({k: v for k, v in r[part].items() if k != "epochs"} for r in (old, new))
+            require_same(told, tells, str(place.path))
         self.progress = place.load(list(place.snapshots().values())[-1])
         store.fill(self.model, self.progress.params | self.progress.state, str(place.path))
-        if self.progress.reason == "interrupted" or (self.progress.reason == "epochs" and self.progress.step < self.steps):
+        if self.progress.reason == "interrupted" or (
+            self.progress.reason == "epochs" and self.progress.step < self.steps
+        ):
             self.progress.reason = ""
         rows = place.read_metrics(up_to_step=self.progress.step)
         place.rewrite_metrics(rows)
@@ -205,7 +208,11 @@ class Trainer:
         self.result.step, self.result.reason = p.step, p.reason
         if self.place is not None:
             self._save()
-            self.result.record["result"] = {"reason": p.reason, "step": p.step, "seconds": sum(self.result.history.get("seconds", []))}
+            self.result.record["result"] = {
+                "reason": p.reason,
+                "step": p.step,
+                "seconds": sum(self.result.history.get("seconds", [])),
+            }
             self.place.write_record(self.result.record)
         self._tell(RunEnded(p.step, p.reason))
         return self.result
@@ -226,7 +233,9 @@ class Trainer:
 
     def _gradients(self, parts: list[Samples], step: int) -> Outcome:
         try:
-            return gradients(self.model, self.settings.loss, parts, self.progress.state, seed=self.settings.seed, step=step)
+            return gradients(
+                self.model, self.settings.loss, parts, self.progress.state, seed=self.settings.seed, step=step
+            )
         except NumericError as error:
             kept = [] if self.place is None else list(self.place.snapshots().values())
             raise NumericError("not_finite_step", **error.values | {"snapshot": kept[-1] if kept else "-"}) from None
@@ -275,7 +284,9 @@ class Trainer:
 
     def _validate(self, samples: Samples) -> dict[str, float]:
         found = evaluate(self.model, self.settings.loss, samples)
-        return {"val_loss": found.loss} | metrics.results(self.settings.metrics, metric_sums(self.settings.metrics, found), "val_")
+        return {"val_loss": found.loss} | metrics.results(
+            self.settings.metrics, metric_sums(self.settings.metrics, found), "val_"
+        )
 
     def _observe(self, row: dict[str, float]) -> None:
         """Let the schedule and the stopping rules see the epoch's figures."""
@@ -323,7 +334,10 @@ class Trainer:
 
 def metric_sums(chosen: Sequence[Metric], found: Outcome) -> dict[str, Array]:
     """The sums of each metric over all mini-batches of an evaluation."""
-    return {m.name: np.sum([m.collect(out, part.target, part.weight) for out, part, *_ in found.seen], axis=0) for m in chosen}
+    return {
+        m.name: np.sum([m.collect(out, part.target, part.weight) for out, part, *_ in found.seen], axis=0)
+        for m in chosen
+    }
 
 
 def _print_of(samples: Samples) -> str:

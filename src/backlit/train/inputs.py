@@ -30,7 +30,9 @@ def samples_of(model: Model, data: Any, loss: Loss, where: str, *, weights: Any 
     build_for(model, X if isinstance(X, tuple) else np.asarray(X), seed=seed)
     target = np.asarray(y)
     check_features(target, f"{where} y")
-    made = Samples(model.arrays(X), loss.target(target, model.dtype), _sample_weights(weights, len(target), model.dtype, where))
+    made = Samples(
+        model.arrays(X), loss.target(target, model.dtype), _sample_weights(weights, len(target), model.dtype, where)
+    )
     _check_target(model, made, loss, where)
     return made
 
@@ -44,7 +46,13 @@ def _check_target(model: Model, samples: Samples, loss: Loss, where: str) -> Non
             raise InputError("label_shape", where=f"{where} y", shape=list(y.shape))
         if int(y.max(initial=0)) >= classes and y.min(initial=0) >= 0:
             most = int(y.max()) + 1
-            raise InputError("target_width", where=f"{where} y", classes=most, expected=f"logits[N, {most}]", got=f"logits[N, {classes}]")
+            raise InputError(
+                "target_width",
+                where=f"{where} y",
+                classes=most,
+                expected=f"logits[N, {most}]",
+                got=f"logits[N, {classes}]",
+            )
         check_labels(y.reshape(-1), classes, f"{where} y", ignore=getattr(loss, "ignore", None))
     elif loss.labels and y.ndim == 1:
         raise InputError("label_dtype", where=f"{where} y", dtype=y.dtype)
@@ -64,7 +72,9 @@ def _sample_weights(weights: Any, count: int, dtype: str, where: str) -> Array |
         return None
     w = np.asarray(weights, np.float64)
     if w.shape != (count,) or not np.isfinite(w).all() or (w < 0).any():
-        raise InputError("sample_weight", where=where, samples=count, expected=f"w[{count}] >= 0", got=f"w{list(w.shape)}")
+        raise InputError(
+            "sample_weight", where=where, samples=count, expected=f"w[{count}] >= 0", got=f"w{list(w.shape)}"
+        )
     return w.astype(dtype)
 
 

@@ -67,7 +67,9 @@ def _r2_sums(out: Array, y: Array, w: Array) -> Array:
     y = np.reshape(y, (len(out), -1)).astype(np.float64)
     error = y - out.reshape(len(out), -1)
     w = w[:, None]
-    return np.stack([np.sum(w * error**2, axis=0), np.sum(w * y, axis=0), np.sum(w * y**2, axis=0), np.sum(w + 0 * y, axis=0)])
+    return np.stack(
+        [np.sum(w * error**2, axis=0), np.sum(w * y, axis=0), np.sum(w * y**2, axis=0), np.sum(w + 0 * y, axis=0)]
+    )
 
 
 def _r2(sums: Array) -> float:
@@ -139,5 +141,11 @@ def confusion_matrix(y_true: Array, y_pred: Array, *, classes: int | None = None
         raise InputError("lengths", where="confusion_matrix", x=list(true.shape), y=list(pred.shape))
     size = classes or int(max(true.max(initial=0), pred.max(initial=0))) + 1
     if min(true.min(initial=0), pred.min(initial=0)) < 0 or max(true.max(initial=0), pred.max(initial=0)) >= size:
-        raise InputError("option_range", where="confusion_matrix", option="label", expected=f"0 <= label < {size}", got=f"{int(max(true.max(), pred.max()))}")
+        raise InputError(
+            "option_range",
+            where="confusion_matrix",
+            option="label",
+            expected=f"0 <= label < {size}",
+            got=f"{int(max(true.max(), pred.max()))}",
+        )
     return np.bincount(true.ravel() * size + pred.ravel(), minlength=size * size).reshape(size, size)

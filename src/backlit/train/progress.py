@@ -50,14 +50,18 @@ class Progress:
     def from_snapshot(cls, arrays: Arrays, header: dict[str, Any], where: str) -> Progress:
         """The inverse of :meth:`as_snapshot`; FileError where the file is of a newer version or something is missing."""
         if header.get("format", FORMAT) > FORMAT:
-            raise FileError("newer_version", where=where, expected=f"format <= {FORMAT}", got=f"format {header['format']}")
-        groups: dict[str, dict[str, Array]] = {group: {} for group in (*_GROUPS, "slots")}
+            raise FileError(
+                "newer_version", where=where, expected=f"format <= {FORMAT}", got=f"format {header['format']}"
+            )
+        groups: dict[str, Any] = {group: {} for group in (*_GROUPS, "slots")}
         try:
             for name, array in arrays.items():
                 group, _, rest = name.partition("/")
                 groups[group][rest] = array
-            slots = {name: {} for name in groups["params"]} | optim.unflatten_state(groups.pop("slots"))
-            plain = {key: header[key] for key in ("step", "schedule", "stopping", "converged", "reason")}
+            slots = optim.unflatten_state(groups.pop("slots"))
+            plain: dict[str, Any] = {
+                key: header[key] for key in ("step", "schedule", "stopping", "converged", "reason")
+            }
         except KeyError as error:
             raise FileError("file_damaged", where=where, expected="snapshot", got=f"no {error}") from error
         return cls(slots=slots, **groups, **plain)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,12 @@ class RunDir:
             raise FileError("no_run", where=str(self.path), got=_listing(self.path))
         record: dict[str, Any] = files.read_json(self.record)
         if record.get("format", FORMAT) > FORMAT:
-            raise FileError("newer_version", where=str(self.record), expected=f"format <= {FORMAT}", got=f"format {record['format']}")
+            raise FileError(
+                "newer_version",
+                where=str(self.record),
+                expected=f"format <= {FORMAT}",
+                got=f"format {record['format']}",
+            )
         return record
 
     def append_metrics(self, row: dict[str, Any]) -> None:
@@ -110,4 +114,4 @@ def _row(line: str) -> dict[str, Any] | None:
 
 
 def _listing(path: Path) -> str:
-    return ", ".join(sorted(os.listdir(path))[:5]) or "an empty folder" if path.is_dir() else "nothing"
+    return ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "an empty folder" if path.is_dir() else "nothing"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,18 +75,19 @@ def gradients(model: Model, loss: Loss, parts: Iterable[Samples], state: Arrays,
         values, d = reference.value_and_grad(graph, env, graph.trainable)
         require_finite(graph, values, d, step)
         found.state |= {name: values[new] for name, new in graph.updates.items()}
-        _combine(found, *(values[o] for o in graph.outputs), {n: d[n] for n in graph.trainable}, part)
+        _combine(found, [values[o] for o in graph.outputs], {n: d[n] for n in graph.trainable}, part)
     return found
 
 
-def _combine(found: Outcome, loss: Array, output: Array, mass: Array, grads: dict[str, Array], part: Samples) -> None:
+def _combine(found: Outcome, outputs: Sequence[Array], grads: dict[str, Array], part: Samples) -> None:
+    loss, output, mass = outputs
     m, total = float(mass), found.mass + float(mass)
     found.seen.append((output, part, float(loss), m))
-    if not found.grads:
+    if len(found.seen) == 1:
         found.loss, found.grads = float(loss), grads
     elif total:
-        found.loss = (found.mass * found.loss + m * float(loss)) / total
         old, new = found.mass / total, m / total
+        found.loss = old * found.loss + new * float(loss)
         found.grads = {n: (g * old + grads[n] * new).astype(g.dtype) for n, g in found.grads.items()}
     found.mass = total
 
@@ -97,7 +98,9 @@ def require_finite(graph: Graph, values: Arrays, d: Arrays, step: int) -> None:
         return
     name, array = next(_not_finite(graph, values, d))
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-    raise NumericError("not_finite_step", where=name, step=step, snapshot="-", got=f"{name}{list(index)} = {array[index]}")
+    raise NumericError(
+        "not_finite_step", where=name, step=step, snapshot="-", got=f"{name}{list(index)} = {array[index]}"
+    )
 
 
 def _not_finite(graph: Graph, values: Arrays, d: Arrays) -> Iterator[tuple[str, Array]]:
@@ -108,7 +111,14 @@ def _not_finite(graph: Graph, values: Arrays, d: Arrays) -> Iterator[tuple[str, 
 
 
 def apply(
-    optimizer: optim.Optimizer, clip: optim.Clip | None, params: Arrays, grads: Arrays, slots: Mapping[str, Arrays], *, lr: float, t: int
+    optimizer: optim.Optimizer,
+    clip: optim.Clip | None,
+    params: Arrays,
+    grads: Arrays,
+    slots: Mapping[str, Arrays],
+    *,
+    lr: float,
+    t: int,
 ) -> tuple[dict[str, Array], optim.State]:
     """New parameters and optimizer state after clipping and one update."""
     clipped = grads if clip is None else clip(np, grads)
@@ -122,7 +132,5 @@ def evaluate(model: Model, loss: Loss, samples: Samples, *, batch_size: int = 10
         part = samples.rows(slice(start, start + batch_size))
         graph = part.graph(model, loss, training=False)
         values = reference.forward(graph, reference.leaves(graph, model.params | model.state | part.given(graph)))
-        _combine(found, *(values[o] for o in graph.outputs), {}, part)
-    found.mass = sum(m for *_, m in found.seen)
-    found.loss = sum(l * m for *_, l, m in found.seen) / found.mass if found.mass else 0.0
+        _combine(found, [values[o] for o in graph.outputs], {}, part)
     return found

@@ -41,7 +41,12 @@ class EarlyStopping:
         best = seen.get("best", -math.inf)
         improved = value > best + self.min_delta
         waited = 0 if improved else seen.get("waited", 0) + 1
-        return {"best": value if improved else best, "waited": waited, "improved": improved, "stop": waited >= self.patience}
+        return {
+            "best": value if improved else best,
+            "waited": waited,
+            "improved": improved,
+            "stop": waited >= self.patience,
+        }
 
 
 @dataclass(frozen=True)
