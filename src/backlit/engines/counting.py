@@ -34,8 +34,8 @@ KINDS: Mapping[str, str] = {
         "_elementwise": "abs acos acosh add asin asinh atan atan2 atanh bitwise_and bitwise_invert bitwise_or"
         " bitwise_xor ceil clip copysign cos cosh divide equal exp expm1 floor floor_divide greater greater_equal hypot"
         " isfinite isinf isnan less less_equal log log1p log2 log10 logaddexp logical_and logical_not logical_or"
-        " logical_xor maximum minimum multiply negative not_equal positive pow reciprocal remainder round sign signbit sin sinh"
-        " sqrt square subtract tan tanh trunc where",
+        " logical_xor maximum minimum multiply negative not_equal positive pow reciprocal remainder round sign signbit"
+        " sin sinh sqrt square subtract tan tanh trunc where",
         "_reduction": "sum prod mean max min all any argmax argmin",
         "_view": "reshape permute_dims matrix_transpose moveaxis expand_dims squeeze broadcast_to flip",
         "_filled": "zeros ones empty full",
