@@ -16,7 +16,7 @@ def broadcast(rule: str, **shapes: Shape) -> Shape:
         rank = max(len(result), len(shape))
         pairs = list(zip(_filled(result, rank), _filled(shape, rank), strict=True))
         if any(m != n and 1 not in (m, n) for m, n in pairs):
-            sizes = ", ".join("any" if n == 1 else f"1|{n}" for n in result)
+            sizes = ", ".join("*" if n == 1 else f"1|{n}" for n in result)
             raise InputError("shape_clash", rule=rule, expected=f"{name}[…, {sizes}]", got=listed(**shapes))
         result = tuple(n if m == 1 else m for m, n in pairs)
     return result

@@ -161,7 +161,7 @@ def concatenate_shapes(*xs: Shape, axis: int = 0) -> Shape:
     first = _first("concatenate", xs)
     (k,) = normal_axes(axis, len(first), "concatenate")
     if any(len(x) != len(first) or _without(x, k) != _without(first, k) for x in xs):
-        expected = ", ".join("any" if i == k else str(n) for i, n in enumerate(first))
+        expected = ", ".join("*" if i == k else str(n) for i, n in enumerate(first))
         raise InputError("shape_clash", rule="concatenate", expected=f"xs[i][{expected}]", got=_numbered(xs))
     return (*first[:k], sum(x[k] for x in xs), *first[k + 1 :])
 
