@@ -44,9 +44,8 @@ def logsumexp_forward(xp: Namespace, x: Array, *, axis: Axis = None, keepdims: b
 
 
 def logsumexp_backward(xp: Namespace, dy: Array, *, x: Array, axis: Axis) -> Array:
-    return restore(xp, dy, x.shape, axis) * softmax_forward(
-        xp, x, axis=axis
-    )  # exp(x - y) would round with the size of y
+    share = softmax_forward(xp, x, axis=axis)  # exp(x - y) with fewer roundings where y is large
+    return restore(xp, dy, x.shape, axis) * share
 
 
 def _below_largest(xp: Namespace, x: Array, axis: Axis) -> tuple[Array, Array]:
