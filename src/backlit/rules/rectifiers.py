@@ -74,7 +74,8 @@ def moderate(rng: Any) -> Iterator[Case]:
 
 
 def at_the_kink(rng: Any, slope: float, **options: float) -> Case:
-    return Case("at the kink", x=rng.normal(size=2) * 0.0, on_kink=True, expect={"y": 0.0, "dx": slope}, **options)
+    label = ", ".join(["at the kink", *options])
+    return Case(label, x=rng.normal(size=2) * 0.0, on_kink=True, expect={"y": 0.0, "dx": slope}, **options)
 
 
 def relu_cases(rng: Any) -> Iterator[Case]:

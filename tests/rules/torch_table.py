@@ -1,0 +1,187 @@
+"""PyTorch's equivalent of each rule, and why a rule or a case has none. The functions take the torch module first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _axes(x: Any, axis: Any) -> tuple[int, ...]:
+    return tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+
+
+def _reduction(name: str) -> Any:
+    def reduce(t: Any, x: Any, *, axis: Any, keepdims: bool, **more: Any) -> Any:
+        axes = _axes(x, axis)  # to PyTorch () means all axes
+        return (
+            getattr(t, name)(x, dim=axes, keepdim=keepdims, **more)
+            if axes
+            else getattr(t, name)(x[None], dim=0, **more)
+        )
+
+    return reduce
+
+
+def _weighted(losses: Any, weights: Any) -> Any:
+    """Σ_n w_n mean(losses of n) / Σ_n w_n."""
+    if weights is None:
+        return losses.mean()
+    each = losses.reshape(losses.shape[0], -1).mean(dim=1)
+    return (each * weights).sum() / weights.sum()
+
+
+def _pointwise_loss(name: str) -> Any:
+    def loss(t: Any, pred: Any, target: Any, weights: Any, **options: Any) -> Any:
+        return _weighted(getattr(t.nn.functional, name)(pred, target, reduction="none", **options), weights)
+
+    return loss
+
+
+def _bce(t: Any, logits: Any, targets: Any, weights: Any, pos_weight: Any) -> Any:
+    f = t.nn.functional.binary_cross_entropy_with_logits
+    return _weighted(f(logits, targets, reduction="none", pos_weight=pos_weight), weights)
+
+
+def _per_distribution(losses: Any, weights: Any) -> tuple[Any, Any]:
+    """Losses and weights of all distributions in a row; weights of samples count for all distributions of theirs."""
+    if weights is None:
+        return losses.reshape(-1), None
+    spread = weights.reshape(*weights.shape, *(1,) * (losses.ndim - weights.ndim))
+    return losses.reshape(-1), spread.expand(losses.shape).reshape(-1)
+
+
+def _kl(t: Any, log_q: Any, p: Any, weights: Any) -> Any:
+    each, w = _per_distribution(t.nn.functional.kl_div(log_q, p, reduction="none").sum(dim=-1), weights)
+    return each.mean() if w is None else (each * w).sum() / w.sum()
+
+
+def _cross_entropy(
+    t: Any, logits: Any, labels: Any, weights: Any, class_weights: Any, *, label_smoothing: float, ignore: int | None
+) -> Any:
+    flat, y = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
+    options = {
+        "weight": class_weights,
+        "label_smoothing": label_smoothing,
+        "ignore_index": -100 if ignore is None else ignore,
+    }
+    if weights is None:
+        return t.nn.functional.cross_entropy(flat, y, **options)
+    each = t.nn.functional.cross_entropy(flat, y, reduction="none", **options).reshape(labels.shape)
+    each, w = _per_distribution(each, weights)
+    counted = (y != ignore) * (1.0 if class_weights is None else class_weights[y.clamp(min=0)])
+    return (each * w).sum() / (w * counted).sum()
+
+
+def _soft_cross_entropy(
+    t: Any, logits: Any, target: Any, weights: Any, class_weights: Any, *, label_smoothing: float
+) -> Any:
+    flat, y = (v.reshape(-1, v.shape[-1]) for v in (logits, target))
+    f = t.nn.functional.cross_entropy
+    each = f(flat, y, reduction="none", weight=class_weights, label_smoothing=label_smoothing).reshape(
+        logits.shape[:-1]
+    )
+    each, w = _per_distribution(each, weights)
+    return each.mean() if w is None else (each * w).sum() / w.sum()
+
+
+def _channels_last(t: Any, x: Any, *args: Any, **options: Any) -> Any:
+    rows = x.reshape(-1, x.shape[-1])
+    return t.nn.functional.batch_norm(rows, *args, **options).reshape(x.shape)
+
+
+def _slice(t: Any, x: Any, *, index: Any) -> Any:
+    return x[index]
+
+
+def _take(t: Any, x: Any, indices: Any, *, axis: int) -> Any:
+    rows = t.index_select(x, axis, indices.reshape(-1) % x.shape[axis])
+    k = axis % x.ndim
+    return rows.reshape(*x.shape[:k], *indices.shape, *x.shape[k + 1 :])
+
+
+def _pad(t: Any, x: Any, *, widths: Any, value: float) -> Any:
+    flat = [n for pair in reversed(widths) for n in pair]
+    return t.nn.functional.pad(x, flat, value=value) if flat else x
+
+
+def _logsumexp(t: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+    return t.logsumexp(x, dim=_axes(x, axis), keepdim=keepdims)
+
+
+def _max_pairs(name: str) -> Any:
+    return lambda t, a, b: getattr(t, name)(a, b)
+
+
+TABLE: dict[str, Any] = {
+    "linear": lambda t, x, W, b: t.nn.functional.linear(x, W, b),
+    "matmul": lambda t, a, b: t.matmul(a, b),
+    **{name: _max_pairs(name) for name in ("add", "sub", "mul", "div", "maximum", "minimum")},
+    "power": lambda t, a, b: t.pow(a, b),
+    **{
+        name: (lambda t, x, name=name: getattr(t, name)(x))
+        for name in ("neg", "exp", "log", "sqrt", "abs", "sigmoid", "tanh")
+    },
+    "greater": lambda t, a, b: t.gt(a, b),
+    "greater_equal": lambda t, a, b: t.ge(a, b),
+    "less": lambda t, a, b: t.lt(a, b),
+    "less_equal": lambda t, a, b: t.le(a, b),
+    "equal": lambda t, a, b: t.eq(a, b),
+    "not_equal": lambda t, a, b: t.ne(a, b),
+    "where": lambda t, condition, a, b: t.where(condition, a, b),
+    "clip": lambda t, x, low, high: t.clip(x, low, high),
+    "sum": _reduction("sum"),
+    "mean": _reduction("mean"),
+    "var": _reduction("var"),
+    "max": _reduction("amax"),
+    "min": _reduction("amin"),
+    "reshape": lambda t, x, shape: t.reshape(x, shape),
+    "transpose": lambda t, x, axes: t.permute(x, axes),
+    "broadcast_to": lambda t, x, shape: t.broadcast_to(x, shape),
+    "concatenate": lambda t, *xs, axis: t.concatenate(xs, dim=axis),
+    "stack": lambda t, *xs, axis: t.stack(xs, dim=axis),
+    "slice": _slice,
+    "take": _take,
+    "pad": _pad,
+    "relu": lambda t, x: t.relu(x),
+    "leaky_relu": lambda t, x, slope: t.nn.functional.leaky_relu(x, slope),
+    "elu": lambda t, x, alpha: t.nn.functional.elu(x, alpha),
+    "selu": lambda t, x: t.selu(x),
+    "softplus": lambda t, x: t.nn.functional.softplus(x),
+    "gelu": lambda t, x: t.nn.functional.gelu(x),
+    "gelu_tanh": lambda t, x: t.nn.functional.gelu(x, approximate="tanh"),
+    "silu": lambda t, x: t.nn.functional.silu(x),
+    "mish": lambda t, x: t.nn.functional.mish(x),
+    "softmax": lambda t, x, axis: t.softmax(x, dim=axis),
+    "log_softmax": lambda t, x, axis: t.log_softmax(x, dim=axis),
+    "logsumexp": _logsumexp,
+    "batchnorm": lambda t, x, gamma, beta, eps: _channels_last(t, x, None, None, gamma, beta, training=True, eps=eps),
+    "batchnorm_inference": lambda t, x, g, b, mean, var, eps: _channels_last(t, x, mean, var, g, b, eps=eps),
+    "running_average": lambda t, old, new, momentum, scale: t.lerp(old, scale * new, momentum),
+    "layernorm": lambda t, x, gamma, beta, eps: t.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, eps),
+    "rmsnorm": lambda t, x, gamma, eps: t.nn.functional.rms_norm(x, x.shape[-1:], gamma, eps),
+    "mse": _pointwise_loss("mse_loss"),
+    "mae": _pointwise_loss("l1_loss"),
+    "huber": _pointwise_loss("huber_loss"),
+    "binary_cross_entropy": _bce,
+    "kl_divergence": _kl,
+    "softmax_cross_entropy": _cross_entropy,
+    "softmax_cross_entropy_soft": _soft_cross_entropy,
+}
+
+WITHOUT: dict[str, str] = {
+    "dropout": "PyTorch draws the mask itself; the rule takes it as an input, and is a product",
+}
+"""Rules that PyTorch does not have, each with the reason."""
+
+_NOTHING = "PyTorch divides 0 by 0 where nothing counts; here the loss and its gradient are 0"
+OTHERWISE: dict[tuple[str, str], str] = {
+    **{(name, "all weights 0"): _NOTHING for name in ("mse", "mae", "huber", "binary_cross_entropy", "kl_divergence")},
+    ("softmax_cross_entropy", "all ignored"): _NOTHING,
+    ("softmax_cross_entropy_soft", "all weights 0"): _NOTHING,
+    (
+        "power",
+        "whole powers of what is not positive",
+    ): "the gradient by the exponent is NaN in PyTorch for a negative base",
+    ("batchnorm", "batch of one"): "PyTorch refuses to normalise over one value",
+    ("slice", "backwards"): "PyTorch has no negative steps",
+}
+"""Cases (rule, label) where PyTorch defines something else, each with the reason."""
