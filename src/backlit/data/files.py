@@ -150,8 +150,9 @@ def read_npz(path: str | Path) -> dict[str, Array]:
     if not path.is_file():
         raise FileError("data_file_not_found", path=path)
     try:
-        found = np.load(path, allow_pickle=False)
-        return {"X": found} if isinstance(found, np.ndarray) else dict(found)
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return {"X": found} if isinstance(found, np.ndarray) else dict(found)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise FileError("data_file_corrupt", path=path, expected=".npz", got=str(error)) from error
 

@@ -13,7 +13,7 @@ def check_features(X: Array, where: str = "X") -> None:
 
     Raises InputError naming ``where``: not numbers (object, text), no rows, a NaN or infinity (first index, count).
     """
-    X = np.asarray(X)
+    X = _array(X, where)
     if X.dtype.kind not in "biuf":
         raise InputError("data_array_dtype", where=where, dtype=X.dtype)
     if X.ndim == 0:
@@ -21,6 +21,13 @@ def check_features(X: Array, where: str = "X") -> None:
     if X.size == 0:
         raise InputError("data_empty_batch", where=where, shape=list(X.shape))
     _check_finite(X, where)
+
+
+def _array(X: Array, where: str) -> Array:
+    try:
+        return np.asarray(X)
+    except ValueError as error:
+        raise InputError("data_ragged", where=where, got=str(error).partition(". ")[2] or str(error)) from None
 
 
 def _check_finite(X: Array, where: str) -> None:
