@@ -178,6 +178,10 @@ class Evaluation(ast.NodeVisitor):
         """The array with one axis for each of ``items``: broadcast, and flattened, along the starred one."""
         array = self._arranged(array)
         before, star, after = _split(array.shape, items)
+        plain = (i for i in items if not isinstance(i, ast.Starred))
+        for item, size in zip(plain, before + after, strict=True):
+            if isinstance(item, ast.Name) and size != (full := prod(self.extents[item.id])):
+                raise FormulaError(f"{self.formula.source!r}: index {item.id} runs over both {size} and {full}")
         if len(items) == len(before + after):
             return array
         extent = self.extents[index_name(items[len(before)])]
@@ -245,21 +249,28 @@ class Evaluation(ast.NodeVisitor):
     def _entry(self, node: ast.expr, array: Array, items: list[ast.expr]) -> Any:
         if node not in self.views:
             self.views[node] = self._view(array, items)
-        at = [self.env[index_name(i)] if isinstance(i, (ast.Name, ast.Starred)) else int(self.visit(i)) for i in items]
+        at = self._at(items)
         if any(i < 0 for i in at):
-            raise FormulaError(f"{self.formula.source!r}: {ast.unparse(node)} at {at}")
-        return self.number(self.views[node][tuple(at)].item())
+            raise FormulaError(f"{self.formula.source!r}: {ast.unparse(node)} at {list(at)}")
+        return self.number(self.views[node][at].item())
+
+    def _at(self, items: list[ast.expr]) -> tuple[int, ...]:
+        plain = (ast.Name, ast.Starred)
+        return tuple(self.env[index_name(i)] if isinstance(i, plain) else int(self.visit(i)) for i in items)
 
     # Functions: those over an index, and those that the arithmetic does not bring.
 
     def _each(self, node: ast.Call) -> list[tuple[dict[str, int], Any]]:
-        letters, outside, found = [index_name(i) for i in indices_of(node)], self.env, []
+        return [(inside, self.visit(node.args[-1])) for inside in self._inside(node)]
+
+    def _inside(self, node: ast.Call) -> Iterator[dict[str, int]]:
+        """The values of the indices that a function runs over, each entered while it is given."""
+        letters, outside = [index_name(i) for i in indices_of(node)], self.env
         for at in product(*(range(prod(self._extent(letter))) for letter in letters)):
             inside = dict(zip(letters, at, strict=True))
             self.env = outside | inside
-            found.append((inside, self.visit(node.args[-1])))
+            yield inside
         self.env = outside
-        return found
 
     def _extent(self, letter: str) -> Shape:
         if letter not in self.extents:

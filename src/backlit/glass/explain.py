@@ -1,0 +1,325 @@
+"""explain: the receipt of one entry of a trace, built from the formulas of the rules that made it.
+
+An entry is named ``<name>[<index>]``:
+
+- ``dense1.W[3,5]``: the gradient of a parameter's entry, ∂L/∂W
+- ``dense1.z[0,3]``, ``dense1.a[0,3]``, ``x[0,5]``, ``loss``: a value
+- ``dense1.delta[0,3]`` or ``dense1.δ[0,3]``: δ = ∂L/∂z; ``∂dense1.a[0,3]`` or ``d dense1.a[0,3]``: the gradient by any value
+- ``Δdense1.W[3,5]`` or ``update dense1.W[3,5]``: the change that the optimizer made
+- ``value dense1.W[3,5]``: a parameter's own value
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backlit import rules
+from backlit.core.errors import InputError
+from backlit.core.names import split_entry
+from backlit.core.types import Array
+from backlit.engines import reference
+from backlit.glass import symbols
+from backlit.glass.receipts import Entry, Index, Receipt, Term, short
+from backlit.glass.terms import Part, parts
+from backlit.glass.trace import Trace
+from backlit.graph.graph import Node, differentiable_positions
+from backlit.rules import Rule
+from backlit.rules.formula import bind, formulas_of
+
+_MARKS = (("grad", r"∂|d "), ("update", r"Δ|update "), ("value", r"value "))
+
+
+def find(trace: Trace, text: str) -> Entry:
+    """The entry that ``text`` names; UnknownNameError with the nearest names, InputError for an index out of range."""
+    kind, rest = next(((k, text[m.end() :]) for k, mark in _MARKS if (m := re.match(mark, text))), ("", text))
+    try:
+        name, index = split_entry(rest)
+    except ValueError:
+        raise InputError("entry_form", where=text, got=repr(text)) from None
+    if name.endswith((".delta", ".δ")):
+        kind, name = "grad", f"{name.rpartition('.')[0]}.z"
+    name = trace.resolve(name)
+    entry = Entry(kind or ("grad" if name in trace.graph.trainable else "value"), name, index or ())
+    shape = trace.values[name].shape
+    if len(entry.index) != len(shape) or any(not 0 <= i < n for i, n in zip(entry.index, shape, strict=True)):
+        ranges = ", ".join(f"0…{n - 1}" for n in shape)
+        raise InputError("entry_index", where=name, expected=f"{name}[{ranges}]" if shape else name, got=str(entry))
+    return entry
+
+
+def explain(trace: Trace, what: str | Entry) -> Receipt:
+    """The receipt of one entry; see the module's docstring for names.
+
+    Raises UnknownNameError for a name that is not in the trace (the nearest are offered), InputError for an index out of
+    range, a gradient that does not exist, or an update where the trace has none.
+    """
+    entry = find(trace, what) if isinstance(what, str) else what
+    return {"value": _of_value, "grad": _of_gradient, "update": _of_update}[entry.kind](trace, entry)
+
+
+def walk(trace: Trace, what: str | Entry, depth: int = 12) -> list[Receipt]:
+    """Receipts from an entry down to the data: each next one explains the operand that matters most in the last.
+
+    From a weight's change the way goes over its gradient and the δ of each layer to the loss.
+    """
+    found = [explain(trace, what)]
+    seen = {found[0].entry}
+    while len(found) < depth:
+        following = [e for e in found[-1].rests_on if e not in seen and _leads_on(trace, e)]
+        if not following:
+            break
+        best = min(following, key=lambda e: e.kind == "value")
+        seen.add(best)
+        found.append(explain(trace, best))
+    return found
+
+
+def _leads_on(trace: Trace, entry: Entry) -> bool:
+    """True where there is something behind the entry: not for data, parameters, or ∂L/∂L = 1."""
+    if entry.kind == "value":
+        return entry.name in trace.graph.producer
+    return entry.name != trace.graph.outputs[0]
+
+
+# --- values and gradients -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One node's formula for (its share of) an entry: ``target`` is an output, or d<input>."""
+
+    node: Node
+    target: str
+
+    @property
+    def rule(self) -> Rule:
+        return rules.get(self.node.rule)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The rule's names -> names in the graph."""
+        inputs = zip(self.rule.inputs, self.node.inputs, strict=False)
+        return {local: name for local, name in inputs if name} | dict(
+            zip(self.rule.outputs, self.node.outputs, strict=True)
+        )
+
+    def arrays(self, trace: Trace) -> dict[str, Any]:
+        """Everything the formula may name: inputs, outputs, attributes, and the gradients of the outputs."""
+        inputs = [None if i is None else trace.values[i] for i in self.node.inputs]
+        bound = bind(self.rule, inputs, [trace.values[o] for o in self.node.outputs], self.node.attributes)
+        outputs = zip(self.rule.outputs, self.node.outputs, strict=True)
+        return bound | {f"d{local}": trace.grads[name] for local, name in outputs if name in trace.grads}
+
+    def operand(self, local: str, index: Index) -> Entry:
+        """The entry of the trace that the rule's own name means."""
+        if local in self.names:
+            return Entry("value", self.names[local], index)
+        return Entry("grad", self.names[local.removeprefix("d")], index)
+
+
+def _of_value(trace: Trace, entry: Entry) -> Receipt:
+    value = trace.values[entry.name][entry.index]
+    node = trace.graph.producer.get(entry.name)
+    if node is None:
+        return _leaf(entry, value)
+    use = _Use(node, rules.get(node.rule).outputs[node.outputs.index(entry.name)])
+
+    def recompute() -> Any:
+        inputs = (None if i is None else trace.values[i] for i in node.inputs)
+        return use.rule.call(np, *inputs, **node.attributes)[node.outputs.index(entry.name)][entry.index]
+
+    return _receipt(trace, entry, [use], value, recompute)
+
+
+def _of_gradient(trace: Trace, entry: Entry) -> Receipt:
+    value = trace.grad(entry.name)[entry.index]
+    uses = [_Use(node, f"d{local}") for node in reversed(trace.graph.nodes) for local in _ways(trace, node, entry.name)]
+    if not uses:
+        return _leaf(entry, value)
+    nodes = list({use.node.name: use.node for use in uses}.values())
+    return _receipt(trace, entry, uses, value, lambda: _accumulated(trace, nodes, entry))
+
+
+def _ways(trace: Trace, node: Node, name: str) -> list[str]:
+    """The inputs of ``node``, by the rule's names, through which a gradient comes back to the value ``name``."""
+    if not any(o in trace.grads for o in node.outputs):
+        return []
+    rule = rules.get(node.rule)
+    found = [
+        rule.inputs[0] if rule.variadic else rule.differentiable[i]
+        for v, i in differentiable_positions(node)
+        if v == name
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _accumulated(trace: Trace, nodes: list[Node], entry: Entry) -> Any:
+    """The shares of a gradient added up in the order of the backward walk."""
+    shares = [
+        g
+        for node in nodes
+        for name, g in reference.node_gradients(node, trace.values, trace.grads, np)
+        if name == entry.name
+    ]
+    total = shares[0]
+    for share in shares[1:]:
+        total = total + share
+    return total[entry.index]
+
+
+def _leaf(entry: Entry, value: Any) -> Receipt:
+    text = f"{entry} = {short(value)}"
+    return Receipt(entry, "", text, symbols.latex(entry.kind, entry.name), text, value, (), float(value), lambda: value)
+
+
+def _receipt(trace: Trace, entry: Entry, uses: list[_Use], value: Any, recompute: Callable[[], Any]) -> Receipt:
+    """The receipt of an entry that is the sum of the formulas of ``uses``."""
+    found = [(use, part) for use in uses for part in _parts(trace, use, entry)]
+    exact = math.fsum(part.value for _, part in found)
+    terms = [_term(use, part, exact, several=len(uses) > 1) for use, part in found]
+    return Receipt(
+        entry=entry,
+        rule=" + ".join(use.node.rule for use in uses),
+        formula=_joined([_formula(use).text(symbols.texts(use.names)) for use in uses]),
+        latex=_joined([_formula(use).latex(symbols.latexes(use.names)) for use in uses]),
+        numbers=_numbers(entry, terms, exact),
+        value=value,
+        terms=tuple(sorted(terms, key=lambda t: -abs(t.value))),
+        exact=exact,
+        recompute=recompute,
+    )
+
+
+def _formula(use: _Use) -> Any:
+    return formulas_of(use.rule)[use.target]
+
+
+def _joined(lines: list[str]) -> str:
+    """Several formulas of one target as one: their right sides added."""
+    target = lines[0].split(" = ", 1)[0]
+    return f"{target} = " + " + ".join(line.split(" = ", 1)[1] for line in lines)
+
+
+def _parts(trace: Trace, use: _Use, entry: Entry) -> list[Part]:
+    if use.rule.moves:
+        return _moved(trace, use, entry)
+    arrays = use.arrays(trace)
+    return parts(_formula(use), arrays, {}, entry.index)
+
+
+def _moved(trace: Trace, use: _Use, entry: Entry) -> list[Part]:
+    """For a rule that only copies: where the entry came from, or where it went."""
+    inputs = [trace.values[i] for i in use.node.operands]
+    source = positions(use.node, [i.shape for i in inputs])
+    local = use.rule.outputs[0]
+    if use.target == local:
+        return [_copied(use, inputs, int(source[entry.index]))]
+    here = _offsets(inputs, use.node.operands, entry)
+    gradient = trace.grads[use.node.outputs[0]]
+    went = np.argwhere(np.isin(source, here))
+    return [
+        Part({}, float(gradient[tuple(at)]), ((f"d{local}", tuple(map(int, at)), float(gradient[tuple(at)])),))
+        for at in went
+    ]
+
+
+def positions(node: Node, shapes: list[Index]) -> Array:
+    """For each entry of a moving node's output the position, counted through all inputs, that it copies; -1 for a constant."""
+    starts = np.cumsum([0, *(math.prod(s) for s in shapes)])
+    counted = [
+        np.arange(math.prod(s), dtype=np.float64).reshape(s) + start for s, start in zip(shapes, starts, strict=False)
+    ]
+    attributes = dict(node.attributes) | ({"value": -1.0} if "value" in node.attributes else {})
+    return rules.get(node.rule).call(np, *_with_constants(node, counted), **attributes)[0].astype(np.int64)
+
+
+def _with_constants(node: Node, counted: list[Array]) -> list[Array]:
+    return counted
+
+
+def _copied(use: _Use, inputs: list[Array], position: int) -> Part:
+    """The part of an output entry that copies the input entry at ``position``."""
+    for name, array in zip(use.node.operands, inputs, strict=True):
+        if 0 <= position < array.size:
+            at = tuple(int(i) for i in np.unravel_index(position, array.shape))
+            local = next((k for k, v in use.names.items() if v == name), name)
+            return Part({}, float(array[at]), ((local, at, float(array[at])),))
+        position -= array.size
+    return Part({}, float(use.node.attributes.get("value", 0.0)), ())
+
+
+def _offsets(inputs: list[Array], names: tuple[str, ...], entry: Entry) -> list[int]:
+    """Positions, counted through all inputs, at which the entry's array is given to the node."""
+    starts = np.cumsum([0, *(a.size for a in inputs)])
+    flat = int(np.ravel_multi_index(entry.index, inputs[names.index(entry.name)].shape)) if entry.index else 0
+    return [int(start) + flat for start, name in zip(starts, names, strict=False) if name == entry.name]
+
+
+def _term(use: _Use, part: Part, total: float, *, several: bool) -> Term:
+    label = ", ".join(f"{letter}={_place(at)}" for letter, at in part.indices.items())
+    operands = tuple((use.operand(local, index), value) for local, index, value in dict.fromkeys(part.reads))
+    via = f"{use.node.name} " if several else ""
+    return Term((via + label).strip(), part.value, part.value / total if total else 0.0, operands)
+
+
+def _place(at: Any) -> str:
+    return ",".join(map(str, at)) if isinstance(at, tuple) else str(at)
+
+
+def _numbers(entry: Entry, terms: list[Term], exact: float) -> str:
+    """The formula with numbers: the largest terms as products where they are products, then the sum."""
+    largest = sorted(terms, key=lambda t: -abs(t.value))[:3]
+    shown = " + ".join(_product(t) for t in largest)
+    rest = f" + … ({len(terms)})" if len(terms) > len(largest) else ""
+    return f"{entry} = {shown}{rest} = {short(exact)}" if terms else f"{entry} = {short(exact)}"
+
+
+def _product(term: Term) -> str:
+    values = [v for _, v in term.operands]
+    if len(values) > 1 and math.isclose(math.prod(values), term.value, rel_tol=1e-12):
+        return "·".join(f"({short(v)})" if v < 0 else short(v) for v in values)
+    return f"({short(term.value)})" if term.value < 0 else short(term.value)
+
+
+# --- updates ------------------------------------------------------------------------------------------------------
+
+
+def _of_update(trace: Trace, entry: Entry) -> Receipt:
+    """Δp: the optimizer's formulas evaluated one after another on this entry's numbers."""
+    update = trace.update
+    if update is None or entry.name not in update.grads:
+        raise InputError("no_update", where=entry.name, got=str(entry))
+    old, g, slots = trace.values[entry.name], update.grads[entry.name], update.slots.get(entry.name, {})
+    optimizer, settings = update.optimizer, {"lr": update.learning_rate, "t": update.step}
+
+    def recompute() -> Any:
+        return (optimizer.update(np, old, g, slots, **settings)[0] - old)[entry.index]
+
+    value = (update.params[entry.name] - old)[entry.index]
+    numbers = {"p": old, "g": g} | dict(slots)
+    wide = {name: np.asarray(a[entry.index] if a.shape == old.shape else a, np.float64) for name, a in numbers.items()}
+    steps = [
+        (name, float(v)) for name, v in optimizer.steps(np, wide["p"], wide["g"], _without(wide, "p", "g"), **settings)
+    ]
+    exact = steps[-1][1] - float(wide["p"])
+    return Receipt(
+        entry=entry,
+        rule=optimizer.name,
+        formula=";  ".join(optimizer.formulas),
+        latex=symbols.latex("update", entry.name),
+        numbers=";  ".join(f"{name} = {short(v)}" for name, v in steps) + f";  {entry} = {short(exact)}",
+        value=value,
+        terms=(Term("g", exact, 1.0, ((Entry("grad", entry.name, entry.index), float(wide["g"])),)),),
+        exact=exact,
+        recompute=recompute,
+    )
+
+
+def _without(table: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {k: v for k, v in table.items() if k not in names}

@@ -1,0 +1,133 @@
+"""Receipts: where one number comes from. The formula, the same with its operands, the value, and what that rests on.
+
+The stored number is what the run computed, in its precision and its order of summation: :meth:`Receipt.recompute` does
+that computation again on the same operands and gives the same bits. The terms are evaluated one by one in float64 from
+the rule's index formula; ``exact`` is their sum, and the difference between the two is the rounding of the run.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from backlit.core.i18n import say
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of a trace: ``kind`` is ``value``, ``grad`` or ``update``."""
+
+    kind: str
+    name: str
+    index: Index
+
+    def __str__(self) -> str:
+        at = f"[{','.join(map(str, self.index))}]" if self.index else ""
+        if self.kind == "grad" and self.name.endswith(".z"):
+            return f"{self.name.removesuffix('.z')}.δ{at}"
+        return {"grad": "∂", "update": "Δ", "value": ""}[self.kind] + self.name + at
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a sum: ``value`` in float64, what it is the product or function of, and its share of the sum."""
+
+    label: str
+    value: float
+    share: float
+    """value / Σ values; the shares add up to 1, and single ones may be negative or above 1."""
+    operands: tuple[tuple[Entry, float], ...]
+
+    def __str__(self) -> str:
+        factors = " · ".join(f"{e} ({short(v)})" for e, v in self.operands)
+        return f"{self.label:12} {short(self.value):>12} {self.share:>8.1%}  {factors}".rstrip()
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Where one number comes from; prints itself."""
+
+    entry: Entry
+    rule: str
+    """The rule that made it; empty for a leaf."""
+    formula: str
+    latex: str
+    numbers: str
+    """The formula with this run's operands."""
+    value: Any
+    """The stored number, a NumPy scalar in the run's precision."""
+    terms: tuple[Term, ...]
+    """Terms of the sum, those that matter most first."""
+    exact: float
+    """The formula in float64 on the stored operands."""
+    recompute: Callable[[], Any] = field(repr=False, compare=False)
+    """Computes the number again as the run did."""
+
+    @property
+    def ok(self) -> bool:
+        """True where computing again gives the stored number, bit for bit (NaN counts as NaN)."""
+        again = self.recompute()
+        return bool(again == self.value or (again != again and self.value != self.value))
+
+    @property
+    def rounding(self) -> float:
+        """|stored - exact| in units of the last place of the largest term: what the run's precision took."""
+        if self.value.dtype.kind != "f":
+            return 0.0
+        largest = max((abs(t.value) for t in self.terms), default=abs(self.exact))
+        unit = np.spacing(np.asarray(max(largest, abs(float(self.value))), self.value.dtype))
+        return abs(float(self.value) - self.exact) / float(unit) if unit else 0.0
+
+    @property
+    def rests_on(self) -> tuple[Entry, ...]:
+        """The entries it is computed from, those of the largest terms first."""
+        return tuple(dict.fromkeys(e for t in self.terms for e, _ in t.operands))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The receipt as JSON values."""
+        terms = [
+            {"label": t.label, "value": t.value, "share": t.share, "operands": [[str(e), v] for e, v in t.operands]}
+            for t in self.terms
+        ]
+        value = float(self.value) if self.value.dtype.kind == "f" else int(self.value)
+        return {
+            "entry": str(self.entry), "rule": self.rule, "formula": self.formula, "latex": self.latex, "numbers": self.numbers,
+            "value": value, "exact": self.exact, "recomputed_equal": self.ok, "terms": terms,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self, *, limit: int = 8) -> list[str]:
+        """The printed receipt; ``limit`` terms are listed."""
+        shown = [f"  {t}" for t in self.terms[:limit]]
+        rest = self.terms[limit:]
+        if rest:
+            more = sum(t.share for t in rest)
+            shown.append(
+                "  "
+                + say("receipt_more", count=len(rest), value=short(sum(t.value for t in rest)), share=f"{more:.1%}")
+            )
+        ending = say("receipt_equal" if self.ok else "receipt_differs", rounding=f"{self.rounding:.1f}")
+        return [f"{self.entry} = {short(self.value)}", f"  {self.formula}", f"  {self.numbers}", *shown, f"  {ending}"]
+
+    def _repr_html_(self) -> str:
+        lines = "<br>".join(html.escape(line) for line in (self.formula, self.numbers))
+        head = f"<p><b>{html.escape(str(self.entry))}</b> = {short(self.value)}<br>{lines}</p>"
+        rows = "".join(
+            f"<tr><td>{html.escape(t.label)}</td><td>{short(t.value)}</td><td>{t.share:.1%}</td>"
+            f"<td>{html.escape(' · '.join(f'{e} ({short(v)})' for e, v in t.operands))}</td></tr>"
+            for t in self.terms[:20]
+        )
+        return f"{head}<table>{rows}</table>"
+
+
+def short(value: Any) -> str:
+    """A number to six digits, as a person reads it."""
+    return f"{float(value):.6g}"
