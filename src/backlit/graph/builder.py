@@ -67,6 +67,10 @@ class Builder:
         """``new`` takes the place of ``state`` after a run."""
         self._updates[state.name] = new.name
 
+    def latest(self, state: Symbolic) -> Symbolic:
+        """What ``state`` will be after the updates staged so far: a shared layer goes on from its last call."""
+        return Symbolic(self, self.values[self._updates.get(state.name, state.name)])
+
     def mask(self, name: str, shape: Shape, rate: float) -> Symbolic:
         """A dropout mask, drawn anew at every step from the key (seed, step, name)."""
         self._masks[name] = Mask(rate)
@@ -97,11 +101,12 @@ class Builder:
     def add(self, rule: str, *inputs: Any, name: str | None = None, **attributes: Any) -> tuple[Symbolic, ...]:
         """Add a node; ``inputs`` are symbolic values, arrays, numbers, or None where absent. Returns all its outputs."""
         found = rules.get(rule)
-        operands = self._operands(found, inputs)
         attributes = found.defaults | attributes
         name = name or self.number(rule)
         if name in self.values:
             raise GraphError("graph_twice", where=name, name=name)
+        _check_call(found, inputs, attributes, name)
+        operands = self._operands(found, inputs)
         shapes = infer_shapes(rule, [None if o is None else o.shape for o in operands], attributes, name)
         outputs = _output_names(name, found)
         dtype = found.dtype or _common_dtype(found, operands)
@@ -161,6 +166,8 @@ class Builder:
         taken = {n for _, n in self._layers.values()}
         if name in taken:
             raise InputError("layer_name_taken", where=name, got=f"{name!r}")
+        if name is not None and (not name or set(name) & set(".@[] ")):
+            raise InputError("layer_name_form", where=name, got=f"{name!r}")
         chosen = name or self.number(kind)
         while chosen in taken:
             chosen = self.number(kind)
@@ -181,6 +188,21 @@ class Builder:
             outputs=tuple(o.name for o in wanted),
             updates=dict(self._updates),
         ).check()
+
+
+def _check_call(rule: Rule, inputs: tuple[Any, ...], attributes: Mapping[str, Any], where: str) -> None:
+    """InputError unless the rule takes these inputs and attributes."""
+    needed = [n for n, p in rule.parameters.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    given = set(rule.inputs[: len(inputs)]) | set(attributes)
+    fits = rule.variadic or len(inputs) <= len(rule.inputs)
+    if not (fits and given.issuperset(needed) and set(attributes) <= set(rule.attributes)):
+        want = ", ".join(f"{n}=" if n in rule.attributes else n for n in (*rule.inputs, *rule.attributes))
+        got = ", ".join([*(_said(i) for i in inputs), *(f"{k}={v!r}" for k, v in attributes.items())])
+        raise InputError("rule_call", where=where, rule=rule.name, expected=f"{rule.name}({want})", got=got or "()")
+
+
+def _said(value: Any) -> str:
+    return str(value.value) if isinstance(value, Symbolic) else f"{type(value).__name__}{list(np.shape(value))}"
 
 
 def _output_names(name: str, rule: Rule) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backlit import rules
+from backlit.core.errors import InputError
 
 if TYPE_CHECKING:
     from backlit.graph.builder import Builder
@@ -41,7 +42,7 @@ def __dir__() -> list[str]:
 
 def transpose(x: Any, axes: tuple[int, ...] | None = None) -> Any:
     """Axes in the order ``axes``; reversed by default."""
-    return apply("transpose", x, axes=tuple(range(x.ndim))[::-1] if axes is None else tuple(axes))
+    return apply("transpose", x, axes=tuple(range(np.ndim(x)))[::-1] if axes is None else tuple(axes))
 
 
 def reshape(x: Any, shape: int | tuple[int, ...]) -> Any:
@@ -64,8 +65,18 @@ def matmul(a: Any, b: Any) -> Any:
 def getitem(x: Any, index: Any) -> Any:
     """``x[index]``: integers, slices, ``...`` and None together, or one integer array along the first axis."""
     if isinstance(index, list | np.ndarray):
-        return apply("take", x, np.asarray(index), axis=0)
-    return apply("slice", x, index=index if isinstance(index, tuple) else (index,))
+        return apply("take", x, _integers(x, index), axis=0)
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(p, list | bool | np.bool | np.ndarray) or builder_of(p) for p in parts):
+        raise InputError("index_kind", where=getattr(x, "name", "x"), got=repr(index))
+    return apply("slice", x, index=parts)
+
+
+def _integers(x: Any, index: Any) -> Any:
+    array = np.asarray(index)
+    if array.dtype.kind not in "iu":
+        raise InputError("index_kind", where=getattr(x, "name", "x"), got=f"{array.dtype}{list(array.shape)}")
+    return array
 
 
 def take(x: Any, indices: Any, *, axis: int = 0) -> Any:
@@ -80,4 +91,4 @@ def square(x: Any) -> Any:
 
 def size(x: Any) -> int:
     """Number of entries."""
-    return math.prod(x.shape)
+    return math.prod(np.shape(x))

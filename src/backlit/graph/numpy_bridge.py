@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any, NoReturn
 
 import numpy as np
@@ -45,6 +46,16 @@ def _var(x: Any, axis: Any = None, *, ddof: int = 0, keepdims: bool = False) -> 
     return functions.apply("var", x, axis=axis, keepdims=keepdims, correction=ddof)
 
 
+def _take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    return functions.take(functions.reshape(x, -1), indices) if axis is None else functions.take(x, indices, axis=axis)
+
+
+def _dot(a: Any, b: Any) -> Any:
+    if np.ndim(a) > 2 or np.ndim(b) > 2:  # not the matrix product there
+        _refuse("dot of arrays with more than two axes")
+    return functions.apply("mul", a, b) if 0 in (np.ndim(a), np.ndim(b)) else functions.matmul(a, b)
+
+
 def _pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: float = 0.0) -> Any:
     if mode != "constant":
         _refuse(f"pad(mode={mode!r})")
@@ -64,10 +75,14 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.concatenate: _joining("concatenate"),
     np.stack: _joining("stack"),
     np.where: lambda condition, a, b: functions.apply("where", condition, a, b),
-    np.clip: lambda x, low=None, high=None: functions.apply("clip", x, low=low, high=high),
-    np.take: lambda x, indices, axis=0: functions.take(x, indices, axis=axis),
-    np.broadcast_to: lambda x, shape: functions.apply("broadcast_to", x, shape=shape),
-    np.dot: functions.matmul,
+    np.clip: lambda x, a_min=None, a_max=None, *, min=None, max=None: functions.apply(  # noqa: A006  NumPy's names
+        "clip", x, low=min if a_min is None else a_min, high=max if a_max is None else a_max
+    ),
+    np.take: _take,
+    np.broadcast_to: lambda x, shape: functions.apply(
+        "broadcast_to", x, shape=(shape,) if isinstance(shape, int) else tuple(shape)
+    ),
+    np.dot: _dot,
     np.pad: _pad,
     np.shape: lambda x: x.shape,
     np.ndim: lambda x: x.ndim,
@@ -91,6 +106,10 @@ def function(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """What ``func(*args, **kwargs)`` means on symbolic values; GraphError where there is no rule for it."""
     if func not in _FUNCTIONS:
         _refuse(func.__name__)
+    try:
+        signature(_FUNCTIONS[func]).bind(*args, **kwargs)
+    except TypeError:
+        _refuse(f"{func.__name__}({', '.join([*(['…'] if args else []), *(f'{k}=' for k in kwargs)])})")
     return _FUNCTIONS[func](*args, **kwargs)
 
 

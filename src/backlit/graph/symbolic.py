@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from backlit.core.errors import GraphError
@@ -21,6 +21,11 @@ def _binary(rule: str) -> Callable[[Any, Any], Any]:
 
 def _swapped(rule: str) -> Callable[[Any, Any], Any]:
     return lambda self, other: functions.apply(rule, other, self)
+
+
+def _unpacked(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``(2, 3)`` whether a method was called with ``2, 3``, ``(2, 3)`` or ``[2, 3]``."""
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
 
 
 class Symbolic:
@@ -92,6 +97,9 @@ class Symbolic:
     def __rmatmul__(self, other: Any) -> Any:
         return functions.matmul(other, self)
 
+    def __pos__(self) -> Any:
+        return self
+
     def __neg__(self) -> Any:
         return functions.apply("neg", self)
 
@@ -102,7 +110,12 @@ class Symbolic:
         return functions.getitem(self, index)
 
     def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a value without axes")
         return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
 
     def sum(self, axis: Any = None, *, keepdims: bool = False) -> Any:
         """Sum over ``axis``."""
@@ -126,11 +139,11 @@ class Symbolic:
 
     def reshape(self, *shape: Any) -> Any:
         """The same entries in another shape; one size may be -1."""
-        return functions.reshape(self, shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape)
+        return functions.reshape(self, _unpacked(shape))
 
-    def transpose(self, *axes: int) -> Any:
+    def transpose(self, *axes: Any) -> Any:
         """Axes in the given order; reversed where none is given."""
-        return functions.transpose(self, axes or None)
+        return functions.transpose(self, _unpacked(axes) or None)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         return numpy_bridge.ufunc(ufunc, method, inputs, options)

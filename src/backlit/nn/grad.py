@@ -57,7 +57,12 @@ def _of_function(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _floating(argument: Any) -> Array:
-    array = np.asarray(argument)
+    try:
+        array = np.asarray(argument)
+    except ValueError as error:
+        if isinstance(error, GraphError):
+            raise  # a symbolic value: a gradient of a gradient
+        raise InputError("array_kind", where="argument", got=type(argument).__name__) from None
     if array.dtype.kind not in "fiub":
         raise InputError("array_kind", where="argument", got=f"{type(argument).__name__} ({array.dtype})")
     return array if array.dtype.kind == "f" else array.astype("float64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from backlit import rules
@@ -13,7 +14,21 @@ from backlit.graph.builder import Builder, Initializer
 from backlit.graph.functions import builder_of
 from backlit.graph.symbolic import Symbolic
 
-ACTIVATIONS = ["relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "gelu", "gelu_tanh", "silu", "mish", "softmax", "log_softmax"]
+ACTIVATIONS = [
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "sigmoid",
+    "tanh",
+    "softplus",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "mish",
+    "softmax",
+    "log_softmax",
+]
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,9 @@ class Layer:
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
 
+    takes: ClassVar[int | None] = 1
+    """How many inputs it has; None for any number of them."""
+
     KINDS: ClassVar[dict[str, type[Layer]]] = {}
     """Layer classes by name, for reading a saved model."""
 
@@ -78,6 +96,10 @@ class Layer:
         if builder is None:
             came = ", ".join(type(i).__name__ for i in inputs)
             raise InputError("layer_on_array", where=self.name or self.kind, got=came)
+        if self.takes not in (None, len(inputs)):
+            raise InputError(
+                "layer_inputs", where=self.name or self.kind, expected=str(self.takes), got=str(len(inputs))
+            )
         with builder.layer(self, self.kind, self.name) as (owner, prefix):
             return self.stage(Scope(builder, owner, prefix, self.trainable), *inputs)
 
@@ -94,15 +116,23 @@ def activation_name(choice: str | None) -> str | None:
     return rules.get(str(choice)).name
 
 
-def require_range(where: str, option: str, value: float, low: float, high: float) -> None:
-    """InputError unless ``low <= value < high``."""
-    if not low <= value < high:
-        raise InputError(
-            "option_range", where=where, option=option, expected=f"{low} <= {option} < {high}", got=f"{value!r}"
-        )
+def features(scope: Scope, x: Symbolic) -> int:
+    """Size of the last axis; InputError where samples are single numbers, whose last axis is the batch."""
+    if x.ndim < 2:
+        raise InputError("no_feature_axis", where=scope.prefix, got=f"x{list(x.shape)}")
+    return x.shape[-1]
 
 
-def require_count(where: str, option: str, value: Any) -> None:
-    """InputError unless ``value`` is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def require_range(where: str, option: str, value: Any, low: float, high: float, *, closed: bool = False) -> None:
+    """InputError unless ``low <= value < high``, or ``<= high`` where ``closed``."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not (low <= value < high or (closed and value == high)):
+        expected = f"{low} <= {option} {'<=' if closed else '<'} {high}"
+        raise InputError("option_range", where=where, option=option, expected=expected, got=f"{value!r}")
+
+
+def require_count(where: str, option: str, value: Any) -> int:
+    """``value`` as an int; InputError unless it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise InputError("option_range", where=where, option=option, expected="1, 2, 3, …", got=f"{value!r}")
+    return int(value)

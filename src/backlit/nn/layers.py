@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from backlit import rules
+from backlit.core.errors import InputError
 from backlit.graph.symbolic import Symbolic
 from backlit.nn import initializers
 from backlit.nn.initializers import Constant, Initializer, Zeros
-from backlit.nn.layer import Layer, Scope, activation_name, require_count, require_range
+from backlit.nn.layer import Layer, Scope, activation_name, features, require_count, require_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +28,13 @@ class Dense(Layer):
     init: str | float | Initializer | None = None
 
     def __post_init__(self) -> None:
-        require_count(self.name or "Dense", "units", self.units)
+        object.__setattr__(self, "units", require_count(self.name or "Dense", "units", self.units))
         object.__setattr__(self, "activation", activation_name(self.activation))
 
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         (x,) = inputs
         init = initializers.for_activation(self.activation) if self.init is None else initializers.get(self.init)
-        W = scope.parameter("W", (self.units, x.shape[-1] if x.shape else 1), init)
+        W = scope.parameter("W", (self.units, features(scope, x)), init)
         b = scope.parameter("b", (self.units,), Zeros()) if self.bias else None
         return scope.activate(self.activation, scope.node("z", "linear", x, W, b))
 
@@ -47,6 +49,11 @@ class Activation(Layer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple((str(k), v) for k, v in self.options))
         object.__setattr__(self, "function", activation_name(self.function) or "linear")
+        known = () if self.function == "linear" else rules.get(self.function).attributes
+        if not dict(self.options).keys() <= set(known):
+            want, got = (", ".join(names) for names in (("x", *known), dict(self.options)))
+            where = self.name or "Activation"
+            raise InputError("rule_call", where=where, rule=self.function, expected=f"{self.function}({want})", got=got)
 
     @property
     def kind(self) -> str:
@@ -143,11 +150,12 @@ class BatchNorm(Layer):
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        require_range(self.name or "BatchNorm", "momentum", self.momentum, 0.0, 1.0 + 1e-12)
+        require_range(self.name or "BatchNorm", "momentum", self.momentum, 0.0, 1.0, closed=True)
+        require_range(self.name or "BatchNorm", "eps", self.eps, 0.0, math.inf)
 
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         (x,) = inputs
-        channels = x.shape[-1:]
+        channels = (features(scope, x),)
         gamma, beta = scope.parameter("gamma", channels, Constant(1.0)), scope.parameter("beta", channels, Zeros())
         mean, var = scope.state("running_mean", channels, Zeros()), scope.state("running_var", channels, Constant(1.0))
         if not scope.builder.training:
@@ -157,7 +165,8 @@ class BatchNorm(Layer):
         count = math.prod(x.shape[:-1])
         for old, new, scale in ((mean, "mean", 1.0), (var, "var", count / max(count - 1, 1))):
             kind = old.name.rsplit(".", 1)[1]
-            moved = scope.node(f"{kind}.next", "running_average", old, named[new], momentum=self.momentum, scale=scale)
+            last = scope.builder.latest(old)
+            moved = scope.node(f"{kind}.next", "running_average", last, named[new], momentum=self.momentum, scale=scale)
             scope.builder.update(old, moved)
         return outputs[0]
 
@@ -171,12 +180,13 @@ class LayerNorm(Layer):
 
     eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        require_range(self.name or "LayerNorm", "eps", self.eps, 0.0, math.inf)
+
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         (x,) = inputs
-        gamma, beta = (
-            scope.parameter("gamma", x.shape[-1:], Constant(1.0)),
-            scope.parameter("beta", x.shape[-1:], Zeros()),
-        )
+        width = (features(scope, x),)
+        gamma, beta = scope.parameter("gamma", width, Constant(1.0)), scope.parameter("beta", width, Zeros())
         return scope.node("a", "layernorm", x, gamma, beta, eps=self.eps)
 
 
@@ -186,9 +196,13 @@ class RMSNorm(Layer):
 
     eps: float = 1e-6
 
+    def __post_init__(self) -> None:
+        require_range(self.name or "RMSNorm", "eps", self.eps, 0.0, math.inf)
+
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         (x,) = inputs
-        return scope.node("a", "rmsnorm", x, scope.parameter("gamma", x.shape[-1:], Constant(1.0)), eps=self.eps)
+        gamma = scope.parameter("gamma", (features(scope, x),), Constant(1.0))
+        return scope.node("a", "rmsnorm", x, gamma, eps=self.eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +232,8 @@ class Reshape(Layer):
 class Add(Layer):
     """The sum of two or more values."""
 
+    takes = None
+
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         total = inputs[0]
         for i, x in enumerate(inputs[1:], start=2):
@@ -230,6 +246,7 @@ class Concatenate(Layer):
     """The values one after another along ``axis``."""
 
     axis: int = -1
+    takes = None
 
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         return scope.node("a", "concatenate", *inputs, axis=self.axis)

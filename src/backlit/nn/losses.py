@@ -13,7 +13,7 @@ from backlit.core.names import lookup
 from backlit.graph.builder import Builder
 from backlit.graph.symbolic import Symbolic
 
-Weights = tuple[float, ...] | None
+Weights = Any  # a number, or (nested) tuples of numbers, or None
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,9 @@ class SoftmaxCrossEntropy(Loss):
     labels = True
     rule = "softmax_cross_entropy"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_weights", as_weights(self.class_weights))
+
     def node(
         self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
     ) -> tuple[Symbolic, ...]:
@@ -116,6 +119,9 @@ class BinaryCrossEntropy(Loss):
     pos_weight: Weights = None
     refuses = ("sigmoid", "softmax")
     rule = "binary_cross_entropy"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pos_weight", as_weights(self.pos_weight))
 
     def node(
         self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
@@ -144,6 +150,13 @@ NAMED: dict[str, type[Loss]] = {
 def get(choice: str | Loss) -> Loss:
     """The loss of that name with its defaults, or ``choice`` itself; UnknownNameError with the nearest names otherwise."""
     return choice if isinstance(choice, Loss) else lookup(NAMED, choice, "loss")()
+
+
+def as_weights(values: Any) -> Weights:
+    """Weights without lists and arrays, so that a recipe can be compared and hashed."""
+    if values is None:
+        return None
+    return tuple(map(as_weights, values)) if np.ndim(values) else float(values)
 
 
 def constant_weights(values: Weights, dtype: str) -> np.ndarray[Any, Any] | None:

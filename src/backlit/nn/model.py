@@ -70,15 +70,18 @@ class Model:
         """Inside another model's function: part of that model. On arrays: :meth:`predict`."""
         return self.stage(*inputs) if builder_of(*inputs) else self.predict(inputs if len(inputs) > 1 else inputs[0])
 
-    def build(self, sample_shape: Any, *, seed: int = 0, dtype: str = "float32") -> Model:
+    def build(self, sample_shape: Any, *, seed: int = 0, dtype: Any = "float32") -> Model:
         """Make the parameters for samples of this shape (no batch axis; one tuple per input), drawn from ``seed``.
+
+        ``dtype`` is ``float32`` or another floating type of NumPy, by name or as it is; it holds for all arrays.
 
         Each parameter comes from its own key (seed, 0, name), so a layer added elsewhere does not change it.
         """
-        self.samples, self.dtype, self.seed, self._graphs = _sample_shapes(sample_shape), dtype, seed, {}
-        builder, _ = self._stage(Signature(tuple(((2, *s), dtype) for s in self.samples), training=True, dtype=dtype))
+        samples, dtype = _sample_shapes(sample_shape), _floating(dtype)
+        signature = Signature(_batch(samples, 2, dtype), training=True, dtype=dtype)
+        builder, graph = self._stage(signature)
+        self.samples, self.dtype, self.seed, self._graphs = samples, dtype, seed, {signature: graph}
         arrays = {name: self._first_value(builder, name) for name in builder.initializers}
-        graph = self.graph(_batch(self.samples, 2, dtype), training=True)
         self.params = {name: arrays[name] for name in graph.parameters}
         self.state = {name: arrays[name] for name in graph.state}
         return self
@@ -142,7 +145,7 @@ class Model:
         return rules.get("sigmoid" if logits.shape[-1] == 1 else "softmax").call(np, logits)[0]
 
     def arrays(self, X: Any) -> tuple[Array, ...]:
-        """``X`` as a tuple of arrays, one per input, floating ones in the model's dtype; InputError where not built or empty."""
+        """``X`` as a tuple of arrays, one per input, in the model's dtype; InputError where not built or empty."""
         if not self.built:
             raise InputError("not_built", where=type(self).__name__)
         return as_inputs(X, self.dtype)
@@ -182,7 +185,7 @@ def input_names(count: int) -> tuple[str, ...]:
 
 
 def as_inputs(X: Any, dtype: str) -> tuple[Array, ...]:
-    """``X`` as a tuple of arrays; floating ones take ``dtype``, integers are kept. InputError where empty or not numbers."""
+    """``X`` as a tuple of arrays of ``dtype``. InputError where empty or not numbers."""
     arrays = tuple(np.asarray(x) for x in (X if isinstance(X, tuple) else (X,)))
     for name, a in zip(input_names(len(arrays)), arrays, strict=True):
         if a.dtype.kind not in "fiub":
@@ -200,6 +203,17 @@ def _sample_shapes(given: Any) -> Shapes:
     ):
         raise InputError("sample_shape_form", where="build", got=repr(given))
     return tuple(tuple(int(d) for d in s) for s in shapes)
+
+
+def _floating(dtype: Any) -> str:
+    """The name of a floating dtype; InputError for any other."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found.kind != "f":
+        raise InputError("option_range", where="build", option="dtype", expected="float32, float64", got=repr(dtype))
+    return str(found.name)
 
 
 def _batch(samples: Shapes, n: int, dtype: str) -> tuple[tuple[Shape, str], ...]:

@@ -77,37 +77,51 @@ def fill(model: Model, arrays: dict[str, Array], where: str) -> Model:
     return model
 
 
-def recipe(part: Any) -> Any:
-    """A layer, Sequential or initialiser as JSON values."""
+def recipe(part: Any, known: dict[int, int] | None = None) -> Any:
+    """A layer, Sequential or initialiser as JSON values; a layer met again (a shared one) as ``{"again": its number}``."""
+    known = {} if known is None else known
+    if isinstance(part, Layer | Sequential):
+        if id(part) in known:
+            return {"again": known[id(part)]}
+        known[id(part)] = len(known)
     if isinstance(part, Sequential):
-        return {"kind": "Sequential", "layers": [recipe(layer) for layer in part.layers]}
-    if isinstance(part, Model):
-        raise InputError("not_saveable", where=repr(part), got="Model(function)")
+        return {"kind": "Sequential", "layers": [recipe(layer, known) for layer in part.layers]}
     if isinstance(part, Residual):
-        return {"kind": "Residual", "layers": [recipe(layer) for layer in part.layers], "name": part.name}
+        return {"kind": "Residual", "layers": [recipe(layer, known) for layer in part.layers], "name": part.name}
     if is_dataclass(part):
-        return {"kind": type(part).__name__} | {f.name: recipe(getattr(part, f.name)) for f in fields(part)}
+        return {"kind": type(part).__name__} | {f.name: recipe(getattr(part, f.name), known) for f in fields(part)}
     if isinstance(part, tuple | list):
-        return [recipe(p) for p in part]
+        return [recipe(p, known) for p in part]
     if part is None or isinstance(part, str | int | float | bool):
         return part
     raise InputError("not_saveable", where=repr(part), got=type(part).__name__)
 
 
-def from_recipe(value: Any) -> Any:
+def from_recipe(value: Any, known: dict[int, Any] | None = None) -> Any:
     """The inverse of :func:`recipe`; InputError for a kind that this version does not know."""
+    known = {} if known is None else known
     if isinstance(value, list):
-        return tuple(from_recipe(v) for v in value)
+        return tuple(from_recipe(v, known) for v in value)
     if not isinstance(value, dict):
         return value
-    settings = {k: from_recipe(v) for k, v in value.items() if k != "kind"}
+    if "again" in value:
+        return known[value["again"]]
     kind = _kinds().get(value["kind"])
     if kind is None:
         raise InputError("not_saveable", where=value["kind"], got=value["kind"])
-    return kind(*settings.pop("layers", ()), **settings)
+    number = len(known)
+    if issubclass(kind, Layer | Model):
+        known[number] = None  # numbered from the outside in, as when written
+    settings = {k: from_recipe(v, known) for k, v in value.items() if k != "kind"}
+    made = kind(*settings.pop("layers", ()), **settings)
+    if number in known:
+        known[number] = made
+    return made
 
 
 def _kinds() -> dict[str, Any]:
+    from backlit.nn import layers  # noqa: F401  defining its classes fills Layer.KINDS
+
     starts = (
         getattr(initializers, n) for n in ("Zeros", "Constant", "Normal", "Uniform", "VarianceScaling", "Orthogonal")
     )
