@@ -14,7 +14,7 @@ from backlit.core.types import Array
 
 @dataclass(frozen=True)
 class Batches:
-    """The order of samples in a run. A step takes ``accumulate`` mini-batches; the last ones of an epoch may be smaller."""
+    """The order of samples in a run. A step takes ``accumulate`` mini-batches; an epoch's last ones may be smaller."""
 
     samples: int
     batch_size: int

@@ -19,20 +19,20 @@ from backlit.core.environment import environment
 from backlit.core.errors import FileError, NumericError
 from backlit.core.events import Bus, EpochDone, Listener, RunEnded, RunStarted, SnapshotSaved, StepDone
 from backlit.core.names import lookup
-from backlit.core.types import Array
+from backlit.core.types import Array, Arrays
 from backlit.data.dataset import fingerprint
 from backlit.nn import losses, store
 from backlit.nn.model import Model
 from backlit.train import metrics
 from backlit.train.batches import Batches
-from backlit.train.inputs import output_width, samples_of, with_class_weights
+from backlit.train.inputs import ignored, output_shape, samples_of, with_class_weights
 from backlit.train.metrics import Metric
 from backlit.train.progress import Progress
 from backlit.train.run import Run
-from backlit.train.rundir import RunDir
-from backlit.train.settings import Settings, require_same
-from backlit.train.step import Outcome, Samples, apply, evaluate, gradients
-from backlit.train.stopping import Converged, EarlyStopping
+from backlit.train.rundir import RunDir, plain
+from backlit.train.settings import Settings, check_options, require_same
+from backlit.train.step import Outcome, Samples, apply, evaluate, first_not_finite, gradients
+from backlit.train.stopping import Converged, EarlyStopping, better_sign
 
 ENGINES = {"auto": "reference", "reference": "reference"}
 """Engines by the name they are chosen by; ``auto`` picks the fastest there is."""
@@ -67,33 +67,37 @@ def fit(
 ) -> Run:
     """Train ``model`` on ``data`` = (X, y) and return the :class:`Run`.
 
-    Arrays hold samples along the first axis: X[N, …] (a tuple of arrays for several inputs); y[N] integer labels, or values
-    y[N, K] (y[N] for one output). An unbuilt model is built for X with ``seed``; the trained parameters are in
+    Arrays hold samples along the first axis: X[N, …] (a tuple of arrays for several inputs); y[N] integer labels, or
+    values y[N, K] (y[N] for one output). An unbuilt model is built for X with ``seed``; the trained parameters are in
     ``model.params``.
 
     - ``loss``, ``optimizer``: a name or a recipe; the optimizer's learning rate may be a schedule.
-    - ``epochs`` (the most there will be), ``batch_size``, ``shuffle``, ``seed``: the order of samples is a pure function of
-      seed and epoch. ``accumulate`` mini-batches make one step, their gradients combined by the weight they carry.
+    - ``epochs`` (the most there will be), ``batch_size``, ``shuffle``, ``seed``: the order of samples is a function of
+      seed and epoch alone. ``accumulate`` mini-batches make one step, their gradients combined by weight.
     - ``validation`` = (X, y): its loss and metrics are reported as ``val_…`` after each epoch.
     - ``sample_weight`` w[N], ``class_weight`` (one number a class, or "balanced"): the loss is Σ w l / Σ w.
     - ``clip``: a clipping recipe. ``metrics``: names or recipes; by loss unless told.
     - ``early_stopping`` (True: on ``val_loss``) and ``until`` ("converged"): stop before the last epoch.
     - ``run_dir``: write ``run.json``, ``metrics.jsonl`` and snapshots there: at the start, each epoch's end, every
-      ``snapshot_every`` steps, and on Ctrl-C, at most ``snapshot_mb`` in all. With ``resume`` go on from the last snapshot,
-      ending bit for bit where the uninterrupted run ends. ``overwrite`` replaces a run that is already there.
+      ``snapshot_every`` steps, and on Ctrl-C, at most ``snapshot_mb`` in all. With ``resume`` go on from the last
+      snapshot (from the start where there is no run yet), ending bit for bit where the uninterrupted run ends; all
+      settings must be the same, but ``epochs`` may grow. ``overwrite`` replaces a run that is already there.
     - ``callbacks``: called with each event (:mod:`backlit.core.events`); one that answers "stop" ends the run.
     - ``notes``: JSON values for ``run.json``.
 
-    Raises InputError for arrays or options that do not fit, FileError for what cannot be read or written, NumericError where
-    a loss or gradient is not finite, naming step, node and last good snapshot.
+    Raises InputError for arrays or options that do not fit, FileError for what cannot be read or written, NumericError
+    where a loss, gradient or new parameter is not finite, naming step, node and last good snapshot; ``model.params``
+    are then those before that step.
     """
     lookup(ENGINES, engine, "engine")
+    check_options(callbacks, snapshot_every, snapshot_mb, notes)
     settings = Settings.of(
         loss=loss, optimizer=optimizer, metrics_=metrics, early_stopping=early_stopping, until=until, epochs=epochs,
         batch_size=batch_size, seed=seed, shuffle=shuffle, accumulate=accumulate, clip=clip,
     )  # fmt: skip
-    train = samples_of(model, data, settings.loss, "train", weights=sample_weight, seed=seed)
-    train = with_class_weights(train, class_weight, output_width(model, train), "train")
+    settings.check_monitors(validation=validation is not None)
+    train = samples_of(model, data, settings.loss, "train", weights=sample_weight, seed=settings.seed)
+    train = with_class_weights(train, class_weight, settings.loss, output_shape(model, train)[-1], "train")
     held = None if validation is None else samples_of(model, validation, settings.loss, "validation")
     place = None if run_dir is None else RunDir(Path(run_dir), snapshot_mb)
     trainer = Trainer(model, train, held, settings, place, Bus(list(callbacks)), snapshot_every, dict(notes or {}))
@@ -133,8 +137,11 @@ class Trainer:
     def run(self, *, resume: bool, overwrite: bool) -> Run:
         """Train from the start, or from the last snapshot, to the end."""
         self.result = Run(self.model, dir=None if self.place is None else self.place.path)
-        self._start(resume=resume, overwrite=overwrite)
+        resumed = self._start(resume=resume, overwrite=overwrite)
         self._tell(RunStarted(self.progress.step, self.steps, self.settings.epochs, len(self.train)))
+        if self.place is not None and not resumed:
+            self._save()
+            self.place.write_record(self.result.record)  # last: where it is, there is a snapshot to go on from
         started = self.clock()
         while not self.progress.reason and self.progress.step < self.steps:
             self._step()
@@ -146,44 +153,38 @@ class Trainer:
 
     # --- start and end ------------------------------------------------------------------------------------------
 
-    def _start(self, *, resume: bool, overwrite: bool) -> None:
+    def _start(self, *, resume: bool, overwrite: bool) -> bool:
+        """Set the progress to the beginning, or to the last snapshot; True where it is the latter."""
         trainable = {n: p for n, p in self.model.params.items() if n not in self._frozen()}
         slots = optim.init_state(np, self.settings.optimizer, trainable)
         schedule = self.settings.optimizer.schedule.initial()
         self.progress = Progress(0, dict(self.model.params), dict(self.model.state), slots, schedule)
         if self.place is None:
-            return
-        if self.place.exists and resume:
+            return False
+        if resume and self.place.exists:
             self._resume(self.place)
-        else:
-            self._open(self.place, overwrite=overwrite)
+            return True
+        if self.place.exists and not overwrite:
+            raise FileError("run_exists", where=str(self.place.path), step=max(self.place.snapshots(), default=0))
+        self.place.clear()
+        self.result.record = self._record()
+        return False
 
     def _frozen(self) -> frozenset[str]:
         return self.train.rows(slice(0, 1)).graph(self.model, self.settings.loss, training=False).frozen
 
-    def _open(self, place: RunDir, *, overwrite: bool) -> None:
-        if place.exists and not overwrite:
-            raise FileError("run_exists", where=str(place.path), step=max(place.snapshots(), default=0))
-        place.clear()
-        self.result.record = self._record()
-        place.write_record(self.result.record)
-        self._save()
-
     def _resume(self, place: RunDir) -> None:
         """Go on from the last snapshot; the run must be the same but for its number of epochs."""
         old, new = place.read_record(), self._record()
-        for part in ("settings", "data"):
-            told, tells = ({k: v for k, v in r[part].items() if k != "epochs"} for r in (old, new))
-            require_same(told, tells, str(place.path))
-        self.progress = place.load(list(place.snapshots().values())[-1])
-        store.fill(self.model, self.progress.params | self.progress.state, str(place.path))
-        if self.progress.reason == "interrupted" or (
-            self.progress.reason == "epochs" and self.progress.step < self.steps
-        ):
-            self.progress.reason = ""
-        rows = place.read_metrics(up_to_step=self.progress.step)
-        place.rewrite_metrics(rows)
-        for row in rows:
+        for part, free in (("settings", "epochs"), ("data", ""), ("model", "seed")):
+            told, tells = ({k: v for k, v in plain(r[part]).items() if k != free} for r in (old, new))
+            require_same(told, tells, str(place.path), part)
+        self.progress = p = place.last()
+        store.fill(self.model, p.params | p.state, str(place.path))
+        p.params, p.state = dict(self.model.params), dict(self.model.state)
+        if p.reason == "interrupted" or (p.reason == "epochs" and p.step < self.steps):
+            p.reason = ""
+        for row in place.cut_metrics(p.step):
             self.result.add(row)
         self.result.record = old | new
         place.write_record(self.result.record)
@@ -199,12 +200,10 @@ class Trainer:
         }
 
     def _end(self) -> Run:
-        """Take the best epoch's parameters where that was asked for, write the last snapshot and the outcome."""
+        """Give the model the outcome, write the last snapshot and the result."""
         p = self.progress
         p.reason = p.reason or "epochs"
-        if p.best and p.reason != "interrupted":
-            p.params, p.state = ({n: p.best[n] for n in group} for group in (p.params, p.state))
-        self.model.params, self.model.state = dict(p.params), dict(p.state)
+        self.model.params, self.model.state = p.outcome
         self.result.step, self.result.reason = p.step, p.reason
         if self.place is not None:
             self._save()
@@ -225,8 +224,9 @@ class Trainer:
         parts = [self.train.rows(index) for index in self.batches.of_step(step)]
         found = self._gradients(parts, step)
         rate = s.optimizer.schedule.rate(p.schedule, step, self.steps, self.batches.per_epoch)
-        p.params, p.slots = apply(s.optimizer, s.clip, p.params, found.grads, p.slots, lr=rate, t=step)
-        p.step, p.state = step, found.state
+        params, slots = apply(s.optimizer, s.clip, p.params, found.grads, p.slots, lr=rate, t=step)
+        self._require_finite(params, step)
+        p.step, p.params, p.slots, p.state = step, params, slots, found.state
         self.model.params, self.model.state = p.params, p.state
         self._add(found, rate)
         self._tell(StepDone(step, self.batches.epoch_of(step), found.loss, sum(map(len, parts)), rate))
@@ -237,8 +237,16 @@ class Trainer:
                 self.model, self.settings.loss, parts, self.progress.state, seed=self.settings.seed, step=step
             )
         except NumericError as error:
-            kept = [] if self.place is None else list(self.place.snapshots().values())
-            raise NumericError("not_finite_step", **error.values | {"snapshot": kept[-1] if kept else "-"}) from None
+            raise self._not_finite(**error.values) from None
+
+    def _require_finite(self, params: Arrays, step: int) -> None:
+        for name, p in params.items():
+            if not np.isfinite(p).all():
+                raise self._not_finite(where=name, step=step, got=first_not_finite(name, p))
+
+    def _not_finite(self, **values: Any) -> NumericError:
+        kept = [] if self.place is None else list(self.place.snapshots().values())
+        return NumericError("not_finite_step", **values | {"snapshot": kept[-1] if kept else "-"})
 
     def _add(self, found: Outcome, rate: float) -> None:
         """Add a step to the sums of the epoch."""
@@ -246,9 +254,9 @@ class Trainer:
         self.progress.add("loss", np.array([found.loss * found.mass, found.mass]))
         self.progress.add("gradient_norm", np.array([np.sqrt(squares), 1.0]))
         self.progress.sums["learning_rate"] = np.array(rate)
-        for output, part, _, _ in found.seen:
-            for metric in self.settings.metrics:
-                self.progress.add(metric.name, metric.collect(output, part.target, part.weight))
+        for sums in metric_sums(self.settings, found):
+            for name, batch in sums.items():
+                self.progress.add(name, batch)
 
     def _after_step(self) -> None:
         if self.wish and not self.progress.reason:
@@ -284,9 +292,9 @@ class Trainer:
 
     def _validate(self, samples: Samples) -> dict[str, float]:
         found = evaluate(self.model, self.settings.loss, samples)
-        return {"val_loss": found.loss} | metrics.results(
-            self.settings.metrics, metric_sums(self.settings.metrics, found), "val_"
-        )
+        batches = list(metric_sums(self.settings, found))
+        total = {name: np.sum([sums[name] for sums in batches], axis=0) for name in batches[0]}
+        return {"val_loss": found.loss} | metrics.results(self.settings.metrics, total, "val_")
 
     def _observe(self, row: dict[str, float]) -> None:
         """Let the schedule and the stopping rules see the epoch's figures."""
@@ -295,7 +303,7 @@ class Trainer:
         usual = "val_loss" if "val_loss" in row else "loss"
         p.schedule = schedule.observe(p.schedule, lookup(row, schedule.monitor or usual, "metric"))
         if s.early_stopping is not None:
-            p.stopping = s.early_stopping.observe(p.stopping, row)
+            p.stopping = s.early_stopping.observe(p.stopping, row, better_sign(s.early_stopping.monitor, s.metrics))
             if s.early_stopping.restore_best and p.stopping["improved"]:
                 p.best = p.params | p.state
         if s.converged is not None:
@@ -311,7 +319,7 @@ class Trainer:
         self._tell(SnapshotSaved(self.progress.step, str(path)))
 
     def _tell(self, event: Any) -> None:
-        if "stop" in self.bus.emit(event):
+        if any(isinstance(answer, str) and answer == "stop" for answer in self.bus.emit(event)):
             self.wish = self.wish or "stopped"
 
     @contextmanager
@@ -332,12 +340,10 @@ class Trainer:
         self.wish = "interrupted"
 
 
-def metric_sums(chosen: Sequence[Metric], found: Outcome) -> dict[str, Array]:
-    """The sums of each metric over all mini-batches of an evaluation."""
-    return {
-        m.name: np.sum([m.collect(out, part.target, part.weight) for out, part, *_ in found.seen], axis=0)
-        for m in chosen
-    }
+def metric_sums(settings: Settings, found: Outcome) -> Iterator[dict[str, Array]]:
+    """The sums of each metric by name, for each mini-batch."""
+    for out, part, *_ in found.seen:
+        yield metrics.collect(settings.metrics, out, part.target, part.weight, ignore=ignored(settings.loss))
 
 
 def _print_of(samples: Samples) -> str:

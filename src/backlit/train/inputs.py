@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from backlit.core.errors import InputError
-from backlit.core.types import Array
+from backlit.core.types import Array, Shape
 from backlit.data.validate import check_features, check_labels, check_lengths
 from backlit.nn.grad import build_for
 from backlit.nn.losses import Loss
@@ -20,6 +20,8 @@ def samples_of(model: Model, data: Any, loss: Loss, where: str, *, weights: Any 
 
     Raises InputError for NaN, unequal lengths, wrong widths, labels out of range or of the wrong kind.
     """
+    if not isinstance(model, Model):
+        raise InputError("no_model", where="fit", got=repr(model))
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InputError("train_data", where=where, got=type(data).__name__)
     X, y = data
@@ -28,64 +30,100 @@ def samples_of(model: Model, data: Any, loss: Loss, where: str, *, weights: Any 
         check_features(x, f"{where} {name}")
         check_lengths(x, y, f"{where} {name}, y")
     build_for(model, X if isinstance(X, tuple) else np.asarray(X), seed=seed)
+    check_features(y, f"{where} y")
     target = np.asarray(y)
-    check_features(target, f"{where} y")
-    made = Samples(
-        model.arrays(X), loss.target(target, model.dtype), _sample_weights(weights, len(target), model.dtype, where)
-    )
+    with np.errstate(over="ignore"):
+        inputs, y = model.arrays(X), loss.target(target, model.dtype)
+    _check_range((*inputs, y), model.dtype, where)
+    made = Samples(inputs, y, _sample_weights(weights, len(target), model.dtype, where))
+    if loss.labels:
+        _check_labels(target, output_shape(model, made), loss, where)
     _check_target(model, made, loss, where)
     return made
 
 
-def _check_target(model: Model, samples: Samples, loss: Loss, where: str) -> None:
-    """Stage once for a single sample, so that widths clash here, then look at the target's values."""
-    y = samples.target
-    classes = output_width(model, samples)
-    if loss.labels and y.dtype.kind in "iu":
-        if y.ndim == 2 and set(np.unique(y)) <= {0, 1} and (y.sum(axis=1) == 1).all():
-            raise InputError("label_shape", where=f"{where} y", shape=list(y.shape))
-        if int(y.max(initial=0)) >= classes and y.min(initial=0) >= 0:
-            most = int(y.max()) + 1
+def _check_range(arrays: tuple[Array, ...], dtype: str, where: str) -> None:
+    for name, a in zip((*input_names(len(arrays) - 1), "y"), arrays, strict=True):
+        if a.dtype.kind == "f" and not np.isfinite(a).all():
+            most = f"|{name}| <= {np.finfo(dtype).max:.1e}"
             raise InputError(
-                "target_width",
-                where=f"{where} y",
-                classes=most,
-                expected=f"logits[N, {most}]",
-                got=f"logits[N, {classes}]",
+                "too_large", where=f"{where} {name}", dtype=dtype, expected=most, got=f"|{name}| > {most[-7:]}"
             )
-        check_labels(y.reshape(-1), classes, f"{where} y", ignore=getattr(loss, "ignore", None))
-    elif loss.labels and y.ndim == 1:
-        raise InputError("label_dtype", where=f"{where} y", dtype=y.dtype)
+
+
+def _check_target(model: Model, samples: Samples, loss: Loss, where: str) -> None:
+    """Look at the target's values, then stage once for a single sample, so that widths clash here."""
+    y = samples.target
     if loss.name == "binary_cross_entropy" and (y.min() < 0 or y.max() > 1):
         raise InputError("target_range", where=f"{where} y", got=f"{y.min()} … {y.max()}")
     samples.rows(slice(0, 1)).graph(model, loss, training=False)
 
 
-def output_width(model: Model, samples: Samples) -> int:
-    """Size of the last axis of the model's output."""
+def _check_labels(y: Array, output: Shape, loss: Loss, where: str) -> None:
+    """Integers must be one class number for each row of logits; floating numbers one probability for each logit."""
+    if y.dtype.kind not in "iu":
+        if y.ndim < len(output):
+            raise InputError("data_label_dtype", where=f"{where} y", dtype=y.dtype)
+        return
+    if y.ndim != len(output) - 1:
+        raise InputError("data_label_shape", where=f"{where} y", shape=list(y.shape))
+    check_labels(y.reshape(-1), output[-1], f"{where} y", ignore=ignored(loss))
+
+
+def ignored(loss: Loss) -> int | None:
+    """The label that does not count, where the loss has one."""
+    return getattr(loss, "ignore", None)
+
+
+def output_shape(model: Model, samples: Samples) -> Shape:
+    """Shape of the model's output for one sample, the batch axis first."""
     graph = model.graph(tuple(((1, *x.shape[1:]), x.dtype.name) for x in samples.inputs))
-    return graph.values[graph.outputs[0]].shape[-1]
+    return graph.values[graph.outputs[0]].shape
 
 
 def _sample_weights(weights: Any, count: int, dtype: str, where: str) -> Array | None:
     if weights is None:
         return None
-    w = np.asarray(weights, np.float64)
-    if w.shape != (count,) or not np.isfinite(w).all() or (w < 0).any():
-        raise InputError(
-            "sample_weight", where=where, samples=count, expected=f"w[{count}] >= 0", got=f"w{list(w.shape)}"
-        )
+    try:
+        w = np.asarray(weights, np.float64)
+    except (TypeError, ValueError):
+        w = np.full(0, np.nan)
+    if w.shape != (count,) or not np.isfinite(w).all() or (w < 0).any() or not w.any():
+        expected = f"w[{count}] >= 0, Σ w > 0"
+        raise InputError("sample_weight", where=where, samples=count, expected=expected, got=_seen(weights))
     return w.astype(dtype)
 
 
-def with_class_weights(samples: Samples, choice: Any, classes: int, where: str) -> Samples:
-    """Sample weights times the weight of each sample's class; ``"balanced"`` is N / (classes · count of the class)."""
+def _seen(weights: Any) -> str:
+    """Weights as an error shows them: shape and range of an array, else the value itself."""
+    w = np.asarray(weights)
+    plain = w.dtype.kind in "iuf" and w.size
+    return f"w{list(w.shape)}, {w.min():g} … {w.max():g}" if plain else repr(weights)
+
+
+def with_class_weights(samples: Samples, choice: Any, loss: Loss, width: int, where: str) -> Samples:
+    """Sample weights times the weight of each sample's class; ``"balanced"`` is N / (classes · count of the class).
+
+    ``width`` is the number of the model's outputs. InputError where targets are not classes or weights do not fit.
+    """
     if choice is None:
         return samples
-    labels = samples.target.astype(np.int64).reshape(len(samples), -1)[:, 0]
-    table = _class_table(choice, np.bincount(labels, minlength=classes), where)
-    weights = table[labels] * samples.weight
+    labels = _labels(samples.target, loss, width, where)
+    counted = labels != ignored(loss)
+    classes = max(width, 2)
+    table = _class_table(choice, np.bincount(labels[counted], minlength=classes), where)
+    weights = table[np.where(counted, labels, 0)] * samples.weight
     return Samples(samples.inputs, samples.target, weights.astype(samples.inputs[0].dtype))
+
+
+def _labels(y: Array, loss: Loss, width: int, where: str) -> Array:
+    """Class numbers [N]."""
+    flat = y.reshape(len(y), -1)
+    if loss.labels and y.dtype.kind in "iu" and y.ndim == 1:
+        return y.astype(np.int64)
+    if loss.name == "binary_cross_entropy" and width == 1 and flat.shape[1] == 1 and set(np.unique(y)) <= {0, 1}:
+        return flat[:, 0].astype(np.int64)
+    raise InputError("class_weight_target", where=where, got=f"y{list(y.shape)}: {y.dtype}, {loss.name}")
 
 
 def _class_table(choice: Any, counts: Array, where: str) -> Array:
@@ -93,10 +131,10 @@ def _class_table(choice: Any, counts: Array, where: str) -> Array:
     if isinstance(choice, str) and choice == "balanced":
         return counts.sum() / (classes * np.maximum(counts, 1))
     try:
-        pairs = choice.items() if isinstance(choice, dict) else enumerate(choice)
-        table = np.array([dict(pairs)[label] for label in range(classes)], np.float64)
+        pairs = dict(choice.items() if isinstance(choice, dict) else enumerate(choice))
+        table = np.array([pairs.pop(label) for label in range(classes)], np.float64)
     except (KeyError, TypeError, ValueError):
-        table = np.array([-1.0])
-    if len(table) != classes or not (table >= 0).all():
+        pairs, table = {}, np.array([-1.0])
+    if pairs or not (np.isfinite(table) & (table >= 0)).all():
         raise InputError("class_weight", where=where, classes=classes, expected=f"w[{classes}] >= 0", got=repr(choice))
     return table

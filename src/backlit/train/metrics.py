@@ -17,6 +17,9 @@ from backlit.core.errors import InputError
 from backlit.core.names import lookup
 from backlit.core.types import Array
 
+_SAME = 1e-13
+"""A spread this small against Σ y² is the rounding of the sums, not variance."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -49,18 +52,22 @@ def _true_labels(out: Array, y: Array) -> Array:
 
 def _accuracy(out: Array, y: Array, w: Array) -> Array:
     hit = predicted_labels(out) == _true_labels(out, y)
-    return np.array([np.sum(w * hit.reshape(len(hit), -1).mean(axis=1)), np.sum(w)], np.float64)
+    return np.array([np.sum(w * _per_sample(hit)), np.sum(w)], np.float64)
+
+
+def _per_sample(x: Array) -> Array:
+    return np.mean(x, axis=tuple(range(1, x.ndim)), dtype=np.float64)
 
 
 def _top_k(k: int, out: Array, y: Array, w: Array) -> Array:
     true = np.take_along_axis(out, labels_of(y)[..., None], axis=-1)
     hit = np.sum(out > true, axis=-1) < k
-    return np.array([np.sum(w * hit), np.sum(w)], np.float64)
+    return np.array([np.sum(w * _per_sample(hit)), np.sum(w)], np.float64)
 
 
 def _errors(power: int, out: Array, y: Array, w: Array) -> Array:
     error = np.abs(out.astype(np.float64) - np.reshape(y, out.shape)) ** power
-    return np.array([np.sum(w * error.reshape(len(error), -1).mean(axis=1)), np.sum(w)], np.float64)
+    return np.array([np.sum(w * _per_sample(error)), np.sum(w)], np.float64)
 
 
 def _r2_sums(out: Array, y: Array, w: Array) -> Array:
@@ -73,10 +80,11 @@ def _r2_sums(out: Array, y: Array, w: Array) -> Array:
 
 
 def _r2(sums: Array) -> float:
-    """R² = 1 - Σ(y - ŷ)² / Σ(y - ȳ)² for each output, averaged over outputs."""
+    """R² = 1 - Σ(y - ŷ)² / Σ(y - ȳ)² for each output, averaged over outputs; NaN where an output does not vary."""
     residual, total, squares, mass = sums
     spread = squares - total**2 / np.maximum(mass, 1e-300)
-    scores = np.divide(residual, spread, out=np.full_like(residual, math.nan), where=spread > 0)
+    varies = spread > _SAME * squares
+    scores = np.divide(residual, spread, out=np.full_like(residual, math.nan), where=varies)
     return float(1 - np.mean(scores))
 
 
@@ -109,20 +117,30 @@ def top_k(k: int) -> Metric:
     return Metric(f"top{k}", partial(_top_k, k), _ratio)
 
 
-def get(choices: Iterable[str | Metric]) -> tuple[Metric, ...]:
+def get(choices: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
     """Metrics by name (``"top7"`` too) or as they are; UnknownNameError with the nearest names otherwise."""
-    return tuple(c if isinstance(c, Metric) else _named(c) for c in choices)
+    several = (choices,) if isinstance(choices, str | Metric) else choices
+    return tuple(c if isinstance(c, Metric) else _named(c) for c in several)
 
 
 def _named(name: str) -> Metric:
-    digits = name.removeprefix("top")
-    return top_k(int(digits)) if digits != name and digits.isdigit() else lookup(METRICS, name, "metric")
+    digits = str(name).removeprefix("top")
+    return top_k(int(digits)) if f"top{digits}" == name and digits.isdecimal() else lookup(METRICS, name, "metric")
 
 
 def usual(loss: str) -> tuple[Metric, ...]:
     """What is reported with a loss unless told: accuracy for classes, R² and MAE for values."""
     by_loss = {"softmax_cross_entropy": ("accuracy",), "binary_cross_entropy": ("accuracy",), "kl_divergence": ()}
     return get(by_loss.get(loss, ("r2", "mae")))
+
+
+def collect(chosen: Iterable[Metric], out: Array, y: Array, w: Array, *, ignore: int | None = None) -> dict[str, Array]:
+    """The sums of each metric over one batch, by name; what is labelled ``ignore`` does not count."""
+    if ignore is not None and y.dtype.kind in "iu":
+        kept = y != ignore
+        w = np.broadcast_to(w.reshape(-1, *(1,) * (y.ndim - 1)), y.shape)[kept]
+        out, y = out[kept], y[kept]
+    return {m.name: m.collect(out, y, w) for m in chosen}
 
 
 def results(metrics: Iterable[Metric], sums: Mapping[str, Array], prefix: str = "") -> dict[str, float]:
@@ -138,7 +156,7 @@ def confusion_matrix(y_true: Array, y_pred: Array, *, classes: int | None = None
     true, pred = labels_of(np.asarray(y_true)), np.asarray(y_pred)
     pred = predicted_labels(pred) if pred.ndim == true.ndim + 1 else pred
     if true.shape != pred.shape:
-        raise InputError("lengths", where="confusion_matrix", x=list(true.shape), y=list(pred.shape))
+        raise InputError("data_lengths", where="confusion_matrix", x=list(pred.shape), y=list(true.shape))
     size = classes or int(max(true.max(initial=0), pred.max(initial=0))) + 1
     if min(true.min(initial=0), pred.min(initial=0)) < 0 or max(true.max(initial=0), pred.max(initial=0)) >= size:
         raise InputError(

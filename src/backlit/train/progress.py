@@ -35,6 +35,13 @@ class Progress:
     reason: str = ""
     """Why training ended; empty while it goes on."""
 
+    @property
+    def outcome(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """(parameters, state) of the model: once training is over, the best epoch's where they were kept."""
+        over = self.best and self.reason not in ("", "interrupted")
+        kept = self.best if over else self.params | self.state
+        return {n: kept[n] for n in self.params}, {n: kept[n] for n in self.state}
+
     def add(self, name: str, sums: Array) -> None:
         """Add to a sum of the running epoch."""
         self.sums[name] = self.sums[name] + sums if name in self.sums else np.asarray(sums, np.float64)
@@ -48,11 +55,10 @@ class Progress:
 
     @classmethod
     def from_snapshot(cls, arrays: Arrays, header: dict[str, Any], where: str) -> Progress:
-        """The inverse of :meth:`as_snapshot`; FileError where the file is of a newer version or something is missing."""
+        """The inverse of :meth:`as_snapshot`; FileError where the file is of a newer version or something lacks."""
         if header.get("format", FORMAT) > FORMAT:
-            raise FileError(
-                "newer_version", where=where, expected=f"format <= {FORMAT}", got=f"format {header['format']}"
-            )
+            newer = {"expected": f"format <= {FORMAT}", "got": f"format {header['format']}"}
+            raise FileError("newer_version", where=where, **newer)
         groups: dict[str, Any] = {group: {} for group in (*_GROUPS, "slots")}
         try:
             for name, array in arrays.items():

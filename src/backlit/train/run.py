@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backlit.core.errors import FileError
 from backlit.nn import store
 from backlit.nn.model import Model
 from backlit.train.rundir import RunDir
@@ -19,7 +18,7 @@ class Run:
 
     model: Model
     history: dict[str, list[float]] = field(default_factory=dict)
-    """Figures of each epoch by name: ``loss``, ``accuracy``, ``val_loss``, ``learning_rate``, ``gradient_norm``, ``seconds``, …"""
+    """Figures of each epoch by name: ``loss``, ``accuracy``, ``val_loss``, ``learning_rate``, ``gradient_norm``, …"""
     step: int = 0
     """Updates made."""
     reason: str = ""
@@ -39,24 +38,21 @@ class Run:
             self.history.setdefault(name, []).append(value)
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{k} {v[-1]:.4g}" for k, v in self.history.items() if k not in ("epoch", "step"))
-        return f"Run(step={self.step}, {last}, {self.reason!r})"
+        figures = (f"{k} {v[-1]:.4g}" for k, v in self.history.items() if k not in ("epoch", "step"))
+        return f"Run({', '.join([f'step={self.step}', *figures, repr(self.reason)])})"
 
 
 def open_run(path: str | os.PathLike[str], *, model: Model | None = None) -> Run:
     """The run in a directory, with the model as its last snapshot has it.
 
-    ``model`` gives the recipe where the run's was a Python function. Raises FileError where there is no run, no snapshot,
-    or one is damaged.
+    ``model`` gives the recipe where the run's was a Python function. Raises FileError where there is no run, no
+    snapshot, or one is damaged.
     """
     place = RunDir(Path(path))
     record = place.read_record()
-    snapshots = place.snapshots()
-    if not snapshots:
-        raise FileError("no_run", where=str(path), got="run.json")
-    progress = place.load(list(snapshots.values())[-1])
-    made = store.from_header(record["model"], str(place.record), model)
-    store.fill(made, progress.params | progress.state, str(path))
+    progress = place.last()
+    params, state = progress.outcome
+    made = store.fill(store.from_header(record["model"], str(place.record), model), params | state, str(path))
     run = Run(made, step=progress.step, reason=progress.reason, dir=place.path, record=record)
     for row in place.read_metrics(up_to_step=progress.step):
         run.add(row)

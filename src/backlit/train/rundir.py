@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from backlit.train.progress import Progress
 
 FORMAT = 1
 """Version of run.json's layout; a newer one is refused."""
+
+_PARTS = {"settings", "model", "data"}
+"""What is always in run.json."""
 
 
 @dataclass(frozen=True)
@@ -45,35 +49,44 @@ class RunDir:
         """The contents of ``run.json``; FileError where there is no run, or it is damaged or of a newer version."""
         if not self.exists:
             raise FileError("no_run", where=str(self.path), got=_listing(self.path))
-        record: dict[str, Any] = files.read_json(self.record)
+        where, record = str(self.record), files.read_json(self.record)
+        if not isinstance(record, dict) or not record.keys() >= _PARTS:
+            raise FileError("file_damaged", where=where, expected=", ".join(sorted(_PARTS)), got=_seen(record))
         if record.get("format", FORMAT) > FORMAT:
-            raise FileError(
-                "newer_version",
-                where=str(self.record),
-                expected=f"format <= {FORMAT}",
-                got=f"format {record['format']}",
-            )
+            newer = {"expected": f"format <= {FORMAT}", "got": f"format {record['format']}"}
+            raise FileError("newer_version", where=where, **newer)
         return record
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add one line to ``metrics.jsonl``."""
-        files.append(self.metrics, (json.dumps(row) + "\n").encode())
+        files.append(self.metrics, _line(row))
 
     def read_metrics(self, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``, a cut last one left out; those of later steps too where ``up_to_step`` is given."""
+        """The lines of ``metrics.jsonl``, up to a step where one is given; a cut last line is left out."""
         if not self.metrics.exists():
             return []
-        rows = [row for line in files.read(self.metrics).decode().splitlines() if (row := _row(line)) is not None]
+        lines = files.read(self.metrics).decode(errors="replace").splitlines()
+        rows = [row for line in lines if (row := _row(line)) is not None]
         return [r for r in rows if up_to_step is None or r["step"] <= up_to_step]
 
-    def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Replace ``metrics.jsonl``."""
-        files.write(self.metrics, "".join(json.dumps(r) + "\n" for r in rows).encode())
+    def cut_metrics(self, step: int) -> list[dict[str, Any]]:
+        """Drop the lines of ``metrics.jsonl`` after ``step``; returns those that are left."""
+        rows = self.read_metrics(up_to_step=step)
+        files.write(self.metrics, b"".join(map(_line, rows)))
+        return rows
 
     def snapshots(self) -> dict[int, Path]:
         """Snapshot files by step, in order."""
         found = (self.path / "snapshots").glob("step-*.safetensors")
-        return dict(sorted((int(p.stem.removeprefix("step-")), p) for p in found))
+        steps = {p.stem.removeprefix("step-"): p for p in found}
+        return dict(sorted((int(s), p) for s, p in steps.items() if s.isdecimal()))
+
+    def last(self) -> Progress:
+        """The last snapshot; FileError where there is none, or it is damaged."""
+        kept = list(self.snapshots().values())
+        if not kept:
+            raise FileError("no_snapshot", where=str(self.path))
+        return self.load(kept[-1])
 
     def save(self, progress: Progress) -> Path:
         """Write the snapshot of ``progress``, then drop old ones over the budget."""
@@ -94,7 +107,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Remove the files of an earlier run here; anything else in the folder stays."""
-        for path in (*self.snapshots().values(), self.metrics, self.record):
+        for path in (self.record, self.metrics, *self.snapshots().values()):
             path.unlink(missing_ok=True)
 
     def _thin(self) -> None:
@@ -106,11 +119,27 @@ class RunDir:
             kept.pop(min(gaps, key=gaps.__getitem__)).unlink()
 
 
+def _line(row: dict[str, Any]) -> bytes:
+    """A line of ``metrics.jsonl``; JSON has no NaN, so a figure that is not finite is null there."""
+    figures = {name: value if isfinite(value) else None for name, value in row.items()}
+    return (json.dumps(figures) + "\n").encode()
+
+
 def _row(line: str) -> dict[str, Any] | None:
+    """The inverse of :func:`_line`; None where the line is cut."""
     try:
-        return dict(json.loads(line))
-    except ValueError:
+        return {name: nan if value is None else value for name, value in json.loads(line).items()}
+    except (ValueError, AttributeError):
         return None
+
+
+def plain(value: Any) -> Any:
+    """``value`` as it comes back from a JSON file."""
+    return json.loads(json.dumps(value))
+
+
+def _seen(record: Any) -> str:
+    return ", ".join(record) if isinstance(record, dict) else type(record).__name__
 
 
 def _listing(path: Path) -> str:

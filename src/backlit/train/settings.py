@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, NoReturn
 
 from backlit import optim
 from backlit.core.errors import FileError, InputError
+from backlit.core.names import lookup
 from backlit.nn import losses
 from backlit.train import metrics
 from backlit.train.metrics import Metric
@@ -31,20 +35,36 @@ class Settings:
 
     @classmethod
     def of(cls, *, loss: Any, optimizer: Any, metrics_: Any, early_stopping: Any, until: Any, **rest: Any) -> Settings:
-        """Settings from what a caller may write: names, numbers, True for the defaults. InputError for what cannot be."""
-        for name in ("epochs", "batch_size", "accumulate"):
-            value = rest[name]
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError("option_range", where="fit", option=name, expected="1, 2, 3, …", got=repr(value))
+        """Settings from what a caller may write: names, numbers, True for the defaults. InputError otherwise."""
+        rest |= {name: _whole(name, rest[name], 1) for name in ("epochs", "batch_size", "accumulate")}
+        rest |= {"seed": _whole("seed", rest["seed"], None)}
+        stopping = EarlyStopping() if early_stopping is True else early_stopping or None
+        converged = Converged() if until == "converged" else until
+        _require_kind("early_stopping", stopping, EarlyStopping, "True | bl.EarlyStopping(…) | None")
+        _require_kind("until", converged, Converged, "'converged' | bl.Converged(…) | None")
+        _require_kind("clip", rest["clip"], optim.Clip, "bl.ClipByGlobalNorm(1.0) | … | None")
         recipe = losses.get(loss)
         return cls(
             loss=recipe,
             optimizer=optim.get(optimizer),
             metrics=metrics.usual(recipe.name) if metrics_ is None else metrics.get(metrics_),
-            early_stopping=EarlyStopping() if early_stopping is True else early_stopping or None,
-            converged=Converged() if until == "converged" else until,
+            early_stopping=stopping,
+            converged=converged,
             **rest,
         )
+
+    def check_monitors(self, *, validation: bool) -> None:
+        """Make sure that what is watched will be reported: InputError where validation lacks, else UnknownNameError."""
+        trained = ["loss", *(m.name for m in self.metrics)]
+        held = [f"val_{name}" for name in trained]
+        known = dict.fromkeys([*trained, *(held if validation else ()), "learning_rate", "gradient_norm"])
+        stopping = self.early_stopping
+        for name in (None if stopping is None else stopping.monitor, self.optimizer.schedule.monitor):
+            if name is None:
+                continue
+            if name in held and not validation:
+                raise InputError("monitor_validation", where="fit", name=name, got="validation=None")
+            lookup(known, name, "metric")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON values."""
@@ -63,14 +83,40 @@ class Settings:
         }
 
 
-def require_same(old: Any, new: Any, where: str, field: str = "") -> None:
-    """FileError ``resume_differs`` for the first field in which two records differ."""
+def check_options(callbacks: Any, snapshot_every: Any, snapshot_mb: Any, notes: Any) -> None:
+    """InputError for an option of fit that decides no number of the run and cannot be used."""
+    if not isinstance(callbacks, Iterable) or not all(map(callable, callbacks)):
+        _refuse("callbacks", "[function(event), …]", callbacks)
+    if snapshot_every is not None:
+        _whole("snapshot_every", snapshot_every, 1)
+    if not isinstance(snapshot_mb, Real) or not float(snapshot_mb) > 0:
+        _refuse("snapshot_mb", "snapshot_mb > 0", snapshot_mb)
+    try:
+        json.dumps(notes)
+    except (TypeError, ValueError) as error:
+        _refuse("notes", "JSON", error)
+
+
+def _whole(option: str, value: Any, least: int | None) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or (least is not None and value < least):
+        expected = "…, -1, 0, 1, 2, …" if least is None else "1, 2, 3, …"
+        raise InputError("option_range", where="fit", option=option, expected=expected, got=repr(value))
+    return int(value)
+
+
+def _require_kind(option: str, value: Any, kind: type, expected: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        _refuse(option, expected, value)
+
+
+def _refuse(option: str, expected: str, value: Any) -> NoReturn:
+    raise InputError("fit_option", where="fit", option=option, expected=expected, got=f"{option} = {value!r}")
+
+
+def require_same(old: Any, new: Any, where: str, field: str) -> None:
+    """FileError ``resume_differs`` for the first part of ``field`` in which two records differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            require_same(old.get(key), new.get(key), where, f"{field}.{key}".lstrip("."))
-    elif _plain(old) != _plain(new):
-        raise FileError("resume_differs", where=where, field=field, expected=repr(old), got=repr(new))
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+            require_same(old.get(key), new.get(key), where, f"{field}.{key}")
+    elif old != new:
+        raise FileError("resume_differs", where=where, field=field, expected=json.dumps(old), got=json.dumps(new))

@@ -65,8 +65,8 @@ class Outcome:
 def gradients(model: Model, loss: Loss, parts: Iterable[Samples], state: Arrays, *, seed: int, step: int) -> Outcome:
     """Loss and gradients of one step, over its mini-batches.
 
-    With losses L_i, gradients g_i and masses m_i: L = Σ m_i L_i / Σ m_i and g = Σ m_i g_i / Σ m_i, so that the parts of a
-    batch give what the whole batch gives. Raises NumericError naming the node where a number is not finite.
+    With losses L_i, gradients g_i and masses m_i: L = Σ m_i L_i / Σ m_i and g = Σ m_i g_i / Σ m_i, so that the parts of
+    a batch give what the whole batch gives. Raises NumericError naming the node where a number is not finite.
     """
     found = Outcome(state=dict(state))
     for number, part in enumerate(parts):
@@ -93,14 +93,17 @@ def _combine(found: Outcome, outputs: Sequence[Array], grads: dict[str, Array], 
 
 
 def require_finite(graph: Graph, values: Arrays, d: Arrays, step: int) -> None:
-    """NumericError ``not_finite_step`` naming the first value or gradient that is not finite, unless loss and gradients are."""
+    """NumericError naming the first value or gradient that is not finite, unless loss and gradients are."""
     if all(np.isfinite(a).all() for a in (values[graph.outputs[0]], *(d[n] for n in graph.trainable))):
         return
     name, array = next(_not_finite(graph, values, d))
+    raise NumericError("not_finite_step", where=name, step=step, snapshot="-", got=first_not_finite(name, array))
+
+
+def first_not_finite(name: str, array: Array) -> str:
+    """``dense1.W[2, 0] = inf``: the first entry that is not finite."""
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-    raise NumericError(
-        "not_finite_step", where=name, step=step, snapshot="-", got=f"{name}{list(index)} = {array[index]}"
-    )
+    return f"{name}{list(index) if index else ''} = {array[index]}"
 
 
 def _not_finite(graph: Graph, values: Arrays, d: Arrays) -> Iterator[tuple[str, Array]]:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from backlit.core.errors import InputError
-from backlit.core.names import lookup
 from backlit.core.types import Arrays
-from backlit.train.metrics import METRICS
+from backlit.train.metrics import Metric
 
 
-def better_sign(monitor: str) -> int:
-    """+1 where a larger value of the metric is better, -1 where a smaller one is (losses)."""
+def better_sign(monitor: str, chosen: Iterable[Metric]) -> int:
+    """+1 where a larger value of the watched metric is better, -1 where a smaller one is (losses, norms)."""
     name = monitor.removeprefix("val_")
-    return METRICS[name].better if name in METRICS else 1 if name.startswith("top") else -1
+    return next((m.better for m in chosen if m.name == name), -1)
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
     """Stop when ``monitor`` has not improved by more than ``min_delta`` for ``patience`` epochs.
 
-    With ``restore_best`` the run ends with the parameters of its best epoch. Source: Prechelt: Early stopping - but when?,
-    Neural Networks: Tricks of the Trade, 1998.
+    With ``restore_best`` the run ends with the parameters of its best epoch. Source: Prechelt: Early stopping - but
+    when?, Neural Networks: Tricks of the Trade, 1998.
     """
 
     monitor: str = "val_loss"
@@ -35,9 +35,9 @@ class EarlyStopping:
         _require(type(self).__name__, "patience", self.patience, whole=True)
         _require(type(self).__name__, "min_delta", self.min_delta)
 
-    def observe(self, seen: dict[str, Any], metrics: Arrays) -> dict[str, Any]:
-        """What is known after an epoch: ``best``, ``waited``, ``improved``, ``stop``. UnknownNameError for the monitor."""
-        value = better_sign(self.monitor) * float(lookup(metrics, self.monitor, "metric"))
+    def observe(self, seen: dict[str, Any], metrics: Arrays, sign: int) -> dict[str, Any]:
+        """What is known after an epoch: ``best`` (times ``sign``), ``waited``, ``improved``, ``stop``."""
+        value = sign * float(metrics[self.monitor])
         best = seen.get("best", -math.inf)
         improved = value > best + self.min_delta
         waited = 0 if improved else seen.get("waited", 0) + 1
@@ -53,8 +53,8 @@ class EarlyStopping:
 class Converged:
     """Stop when training stands still: "until it converges".
 
-    The loss of the epoch changes by at most ``loss_tolerance`` times its size, or the mean gradient norm of the epoch is at
-    most ``gradient_tolerance``, for ``patience`` epochs in a row. None leaves a test out.
+    The epoch's loss changes by at most ``loss_tolerance`` times its size, or its mean gradient norm is at most
+    ``gradient_tolerance``, for ``patience`` epochs in a row. None leaves a test out.
     """
 
     loss_tolerance: float | None = 1e-4
@@ -77,6 +77,10 @@ class Converged:
 
 
 def _require(where: str, option: str, value: Any, *, whole: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or value < (1 if whole else 0):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int if whole else int | float)
+        or not value >= (1 if whole else 0)
+    ):
         expected = "1, 2, 3, …" if whole else f"{option} >= 0"
         raise InputError("option_range", where=where, option=option, expected=expected, got=repr(value))
