@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from backlit.core.events import EpochDone, Event, RunEnded, RunStarted, StepDone
 from backlit.core.i18n import say
@@ -23,7 +23,7 @@ class ProgressBar:
         self.bar: Any = None
         self.epochs = 0
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
