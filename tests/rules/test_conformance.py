@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from backlit.rules import REGISTRY
@@ -11,6 +13,10 @@ from rules.oracles import ORACLES, documented, every_saved_name_is_used
 from rules.torch_table import OTHERWISE, TABLE, WITHOUT
 
 RULES = list(REGISTRY.values())
+_COMMANDS = """frac partial sum cdot left right operatorname mathrm text begin end sqrt max min log tanh
+ne le ge lor land lnot alpha beta gamma delta varepsilon sigma pi"""
+KATEX = {rf"\{name}" for name in _COMMANDS.split()}
+"""The LaTeX commands that formulas use, all of them in KaTeX's table of supported functions."""
 NEEDS = {"jax": "jax", "torch": "torch", "strict": "array_api_strict"}
 
 
@@ -46,6 +52,7 @@ def test_formulas_print(rule):
         assert formula.text().count("(") == formula.text().count(")")
         assert formula.latex().count("{") == formula.latex().count("}")
         assert formula.latex().count(r"\left") == formula.latex().count(r"\right")
+        assert set(re.findall(r"\\[a-zA-Z]+", formula.latex())) <= KATEX, formula.latex()
 
 
 def test_case_labels_are_unique_and_cases_are_reproducible():

@@ -296,7 +296,7 @@ class Evaluation(ast.NodeVisitor):
         return 1 / (1 + self.arithmetic.functions.exp(-x))
 
     def _sign(self, x: Any) -> Any:
-        return self.number((x > 0) - (x < 0))
+        return self.number(int(x > 0) - int(x < 0))
 
     def _source(self, position: Any) -> Any:
         return self.number(int(self.values["source"].reshape(-1)[int(position)]))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from backlit.core.i18n import say
 from backlit.rules._formula_syntax import function_name, index_name, indices_of, is_over_index, subscripts
@@ -41,7 +42,11 @@ _SIGNS: dict[type, tuple[str, str]] = {
 _NUMBERED = re.compile(r"^(?P<name>[A-Za-z]+)(?P<number>\d+)$")
 
 
-class _Printer(ast.NodeVisitor):
+Part: TypeAlias = tuple[str, int]
+"""The text of a part and its precedence."""
+
+
+class _Printer(ast.NodeVisitor, ABC):
     """What both printers share: precedence, and the order of things."""
 
     way: int
@@ -64,37 +69,37 @@ class _Printer(ast.NodeVisitor):
         """True where a name is shown as a derivative of the loss."""
         return name not in self.symbols and name not in _GREEK and len(name) > 1 and name.startswith("d")
 
-    def visit_Name(self, node: ast.Name) -> tuple[str, int]:
+    def visit_Name(self, node: ast.Name) -> Part:
         return self.named(node.id, None)
 
-    def visit_Subscript(self, node: ast.Subscript) -> tuple[str, int]:
+    def visit_Subscript(self, node: ast.Subscript) -> Part:
         assert isinstance(node.value, ast.Name)
         items = (i.value if isinstance(i, ast.Starred) else i for i in subscripts(node))
         return self.named(node.value.id, [self.visit(i)[0] for i in items])
 
-    def visit_Constant(self, node: ast.Constant) -> tuple[str, int]:
-        value = node.value
+    def visit_Constant(self, node: ast.Constant) -> Part:
+        value: Any = node.value
         if isinstance(value, str):
             return self.word(value), ATOM
         return self.number(*(f"{value:g}" if float(f"{value:g}") == value else repr(value)).split("e")), ATOM
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> tuple[str, int]:
+    def visit_BoolOp(self, node: ast.BoolOp) -> Part:
         binds = AND if isinstance(node.op, ast.And) else OR
         sign = _SIGNS[type(node.op)][self.way]
         return f" {sign} ".join(self.inside(v, binds + 1) for v in node.values), binds
 
-    def visit_Compare(self, node: ast.Compare) -> tuple[str, int]:
+    def visit_Compare(self, node: ast.Compare) -> Part:
         signs = [_SIGNS[type(op)][self.way] for op in node.ops]
         rest = [f" {sign} {self.inside(v, ADD)}" for sign, v in zip(signs, node.comparators, strict=True)]
         return "".join([self.inside(node.left, ADD), *rest]), COMPARE
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> tuple[str, int]:
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Part:
         if isinstance(node.op, ast.Not):
             return self.negation + self.inside(node.operand, ATOM), NOT
         sign = "-" if isinstance(node.op, ast.USub) else ""
         return sign + self.term(node.operand, SUM), NEGATE
 
-    def visit_BinOp(self, node: ast.BinOp) -> tuple[str, int]:
+    def visit_BinOp(self, node: ast.BinOp) -> Part:
         if isinstance(node.op, (ast.Add, ast.Sub)):
             sign = _SIGNS[type(node.op)][self.way]
             return f"{self.term(node.left, ADD)} {sign} {self.term(node.right, SUM)}", ADD
@@ -103,14 +108,14 @@ class _Printer(ast.NodeVisitor):
             return self.product(left, self.right_factor(node.right)), NEGATE if left.startswith("-") else MULTIPLY
         return self.quotient(node) if isinstance(node.op, ast.Div) else self.power(node)
 
-    def visit_Call(self, node: ast.Call) -> tuple[str, int]:
+    def visit_Call(self, node: ast.Call) -> Part:
         name = function_name(node)
         if is_over_index(node):
             return self.over(name, [index_name(i) for i in indices_of(node)], node.args[-1])
         known = getattr(self, f"call_{name}", None)
         return known(*node.args) if known else (self.applied(name, *(self.visit(a)[0] for a in node.args)), ATOM)
 
-    def visit_IfExp(self, node: ast.IfExp) -> tuple[str, int]:
+    def visit_IfExp(self, node: ast.IfExp) -> Part:
         rows: list[tuple[str, str]] = []
         rest: ast.expr = node
         while isinstance(rest, ast.IfExp):
@@ -130,6 +135,27 @@ class _Printer(ast.NodeVisitor):
 
     def right_factor(self, node: ast.expr) -> str:
         return self.term(node, MULTIPLY if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) else FRACTION)
+
+    @abstractmethod
+    def named(self, name: str, indices: list[str] | None) -> Part: ...
+
+    @abstractmethod
+    def product(self, left: str, right: str) -> str: ...
+
+    @abstractmethod
+    def quotient(self, node: ast.BinOp) -> Part: ...
+
+    @abstractmethod
+    def power(self, node: ast.BinOp) -> Part: ...
+
+    @abstractmethod
+    def over(self, name: str, indices: list[str], body: ast.expr) -> Part: ...
+
+    @abstractmethod
+    def applied(self, name: str, *arguments: str) -> str: ...
+
+    @abstractmethod
+    def piecewise(self, rows: list[tuple[str, str]], rest: str) -> str: ...
 
     negation = "¬"
 
@@ -151,7 +177,7 @@ class TextPrinter(_Printer):
 
     way = 0
 
-    def named(self, name: str, indices: list[str] | None) -> tuple[str, int]:
+    def named(self, name: str, indices: list[str] | None) -> Part:
         brackets = f"[{','.join(indices)}]" if indices else ""
         if self.is_gradient(name):
             return f"∂L/∂{self.symbol(name[1:])}{brackets}", FRACTION
@@ -167,16 +193,16 @@ class TextPrinter(_Printer):
     def product(self, left: str, right: str) -> str:
         return f"{left}·{right}"
 
-    def quotient(self, node: ast.BinOp) -> tuple[str, int]:
+    def quotient(self, node: ast.BinOp) -> Part:
         return f"{self.left_factor(node.left)} / {self.term(node.right, POWER)}", MULTIPLY
 
-    def power(self, node: ast.BinOp) -> tuple[str, int]:
+    def power(self, node: ast.BinOp) -> Part:
         base, exponent = self.term(node.left, ATOM), node.right
         if isinstance(exponent, ast.Constant) and isinstance(exponent.value, int):
             return base + str(exponent.value).translate(_RAISED), POWER
         return f"{base}^{self.term(exponent, ATOM)}", POWER
 
-    def over(self, name: str, indices: list[str], body: ast.expr) -> tuple[str, int]:
+    def over(self, name: str, indices: list[str], body: ast.expr) -> Part:
         below = "".join(_SMALL.get(i, "") for i in indices)
         below = below if len(below) == len("".join(indices)) else f"_{','.join(indices)}"
         if name == "Sum":
@@ -186,13 +212,13 @@ class TextPrinter(_Printer):
     def applied(self, name: str, *arguments: str) -> str:
         return f"{name}({', '.join(arguments)})"
 
-    def call_abs(self, x: ast.expr) -> tuple[str, int]:
+    def call_abs(self, x: ast.expr) -> Part:
         return f"|{self.visit(x)[0]}|", ATOM
 
-    def call_sqrt(self, x: ast.expr) -> tuple[str, int]:
+    def call_sqrt(self, x: ast.expr) -> Part:
         return f"√{self.term(x, ATOM)}", POWER
 
-    def call_sigmoid(self, x: ast.expr) -> tuple[str, int]:
+    def call_sigmoid(self, x: ast.expr) -> Part:
         return f"σ({self.visit(x)[0]})", ATOM
 
     def piecewise(self, rows: list[tuple[str, str]], rest: str) -> str:
@@ -206,7 +232,7 @@ class LatexPrinter(_Printer):
     way = 1
     negation = r"\lnot "
 
-    def named(self, name: str, indices: list[str] | None) -> tuple[str, int]:
+    def named(self, name: str, indices: list[str] | None) -> Part:
         if self.is_gradient(name):
             return rf"\frac{{\partial L}}{{\partial {self.indexed(name[1:], indices)}}}", FRACTION
         return self.indexed(name, indices), ATOM
@@ -243,13 +269,13 @@ class LatexPrinter(_Printer):
     def product(self, left: str, right: str) -> str:
         return rf"{left} \cdot {right}" if right[0].isdigit() else rf"{left}\,{right}"
 
-    def quotient(self, node: ast.BinOp) -> tuple[str, int]:
+    def quotient(self, node: ast.BinOp) -> Part:
         return rf"\frac{{{self.term(node.left, ADD)}}}{{{self.term(node.right, ADD)}}}", FRACTION
 
-    def power(self, node: ast.BinOp) -> tuple[str, int]:
+    def power(self, node: ast.BinOp) -> Part:
         return f"{self.term(node.left, ATOM)}^{{{self.term(node.right, ADD)}}}", POWER
 
-    def over(self, name: str, indices: list[str], body: ast.expr) -> tuple[str, int]:
+    def over(self, name: str, indices: list[str], body: ast.expr) -> Part:
         below = f"_{{{','.join(indices)}}}"
         if name == "Sum":
             return rf"\sum{below} {self.term(body, SUM)}", SUM
@@ -262,16 +288,16 @@ class LatexPrinter(_Printer):
         known = name in ("log", "tanh", "max", "min")
         return (f"\\{name}" if known else rf"\operatorname{{{name}}}") + self.parentheses(", ".join(arguments))
 
-    def call_exp(self, x: ast.expr) -> tuple[str, int]:
+    def call_exp(self, x: ast.expr) -> Part:
         return f"e^{{{self.term(x, ADD)}}}", POWER
 
-    def call_abs(self, x: ast.expr) -> tuple[str, int]:
+    def call_abs(self, x: ast.expr) -> Part:
         return rf"\left|{self.visit(x)[0]}\right|", ATOM
 
-    def call_sqrt(self, x: ast.expr) -> tuple[str, int]:
+    def call_sqrt(self, x: ast.expr) -> Part:
         return rf"\sqrt{{{self.visit(x)[0]}}}", ATOM
 
-    def call_sigmoid(self, x: ast.expr) -> tuple[str, int]:
+    def call_sigmoid(self, x: ast.expr) -> Part:
         return rf"\sigma{self.parentheses(self.visit(x)[0])}", ATOM
 
     def piecewise(self, rows: list[tuple[str, str]], rest: str) -> str:
