@@ -1,8 +1,8 @@
-"""The gradient check: is backpropagation right on this model and these data?
+"""The gradient check: whether backpropagation is right on this model and these data.
 
-Every trainable parameter is tested in float64 with the reference engine: the derivative of the loss along its gradient,
-along random directions, and along single entries, each by central differences (:mod:`backlit.glass.differences`)
-against the gradient from backpropagation.
+Every trainable parameter is tested in float64 with the reference engine: the derivative of the loss along its
+gradient, along random directions, and along single entries, each by central differences
+(:mod:`backlit.glass.differences`) against the gradient from backpropagation.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from backlit.nn.model import Model
 TOLERANCE = 1e-6
 """Largest relative error of a right gradient: well above what the differences lose, a 500th of a slip of 0.05 %."""
 
+NEGLIGIBLE = 1e-9
+"""A derivative below this share of the whole gradient's norm, and no larger than its own noise, counts as zero."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -34,7 +37,11 @@ class Row:
     parameter: str
     shape: tuple[int, ...]
     error: float
-    """Largest relative error |numeric - backpropagated| / scale over the directions tried; NaN where none could be."""
+    """Largest relative error |numeric - backpropagated| / scale over the directions tried; NaN where none could be.
+
+    The scale is the derivative's size along that direction, or a typical one of this parameter where that is larger. A
+    derivative that is zero up to rounding (a bias before batch normalisation) is measured by the whole gradient's norm.
+    """
     noise: float
     """What the differences themselves may be off by, in the same units, for that direction."""
     directions: int
@@ -67,17 +74,10 @@ class Report:
         return max((r.error for r in self.rows if not np.isnan(r.error)), default=float("nan"))
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
-        rows = [asdict(r) | {"error": None if np.isnan(r.error) else r.error} for r in self.rows]
-        worst = None if np.isnan(self.worst) else self.worst
-        return {
-            "ok": self.ok,
-            "worst": worst,
-            "tolerance": self.tolerance,
-            "loss": self.loss,
-            "samples": self.samples,
-            "rows": rows,
-        }
+        """All of it as JSON values; None for a number that is not finite."""
+        rows = [{name: _finite(value) for name, value in asdict(row).items()} for row in self.rows]
+        figures = {"worst": self.worst, "tolerance": self.tolerance, "loss": self.loss, "samples": self.samples}
+        return {"ok": self.ok} | {name: _finite(value) for name, value in figures.items()} | {"rows": rows}
 
     def __str__(self) -> str:
         width = max((len(r.parameter) for r in self.rows), default=0)
@@ -103,53 +103,75 @@ def check(
     """Compare every gradient of ``loss`` on the batch (X[N, …], y[N, …]) with central differences, in float64.
 
     Each parameter is tried along its own gradient, ``directions`` random directions and ``entries`` single entries (the
-    one with the largest gradient first). ``training``, ``seed`` and ``step`` fix batch statistics and dropout masks as in
-    training. Raises InputError where data and model do not fit. The model is not changed.
+    one with the largest gradient first). ``training``, ``seed`` and ``step`` fix batch statistics and dropout masks as
+    in training. Raises InputError where data and model do not fit. The model is not changed.
     """
     settings = {"weights": weights, "training": training, "seed": seed, "step": step, "dtype": "float64"}
     with np.errstate(all="ignore"):
         graph, env = loss_graph(model, X, y, loss=loss, **settings)
         gradients = reference.value_and_grad(graph, env, graph.trainable)[1]
         here = Point.of(graph, env)
-        rows = [
-            _row(graph, env, here, n, gradients[n], (directions, entries, seed), tolerance) for n in graph.trainable
-        ]
+        whole = float(np.sqrt(sum(np.sum(gradients[n] ** 2) for n in graph.trainable)))
+        trial = Trial(graph, env, here, directions, entries, seed, tolerance, whole)
+        rows = [_row(trial, n, gradients[n]) for n in graph.trainable]
     return Report(tuple(rows), here.loss, len(env[graph.inputs[0]]), tolerance)
 
 
-def _row(
-    graph: Graph, env: dict[str, Array], here: Point, name: str, g: Array, plan: tuple[int, int, int], tolerance: float
-) -> Row:
+@dataclass(frozen=True)
+class Trial:
+    """What :func:`check` was told, the point it looks at, and the norm of the whole gradient there."""
+
+    graph: Graph
+    env: dict[str, Array]
+    here: Point
+    directions: int
+    entries: int
+    seed: int
+    tolerance: float
+    whole: float
+
+    def moved(self, name: str, by: Array) -> Point:
+        """The point where the parameter ``name`` is larger ``by`` that much."""
+        return Point.of(self.graph, self.env | {name: self.env[name] + by})
+
+
+def _row(trial: Trial, name: str, g: Array) -> Row:
     tried: list[tuple[float, float]] = []
     kinks: dict[str, int] = {}
-    for v in _directions(name, g, *plan):
-        found = derivative(lambda h, v=v: Point.of(graph, env | {name: env[name] + h * v}), here)  # type: ignore[misc]
+    for v in _directions(name, g, trial):
+        found = derivative(lambda h, v=v: trial.moved(name, h * v), trial.here)  # type: ignore[misc]
         kinks |= found.kinks
         if not found.kinks:
-            tried.append(_errors(found, float(np.sum(g * v)), g, v))
+            tried.append(_errors(found, float(np.sum(g * v)), _typical(g, v), trial.whole))
     error, noise = max(tried, default=(float("nan"), float("nan")))
-    return Row(name, g.shape, error, noise, len(tried), "central differences", _verdict(tried, tolerance), kinks)
+    return Row(name, g.shape, error, noise, len(tried), "central differences", _verdict(tried, trial.tolerance), kinks)
 
 
-def _directions(name: str, g: Array, directions: int, entries: int, seed: int) -> Iterator[Array]:
+def _directions(name: str, g: Array, trial: Trial) -> Iterator[Array]:
     """Unit vectors of g's shape: g itself, random ones, single entries."""
-    rng = generator(seed, 0, f"check {name}")
+    rng = generator(trial.seed, 0, f"check {name}")
     norm = float(np.linalg.norm(g))
     if norm > 0 and np.isfinite(norm):
         yield g / norm
-    for _ in range(directions):
+    for _ in range(trial.directions):
         v = rng.normal(size=g.shape)
         yield v / np.linalg.norm(v)
-    chosen = [int(np.argmax(np.abs(g))), *rng.integers(0, g.size, max(entries - 1, 0)).tolist()][:entries]
+    chosen = [int(np.argmax(np.abs(g))), *rng.integers(0, g.size, max(trial.entries - 1, 0)).tolist()][: trial.entries]
     for i in dict.fromkeys(chosen):
         yield np.eye(1, g.size, i).reshape(g.shape)
 
 
-def _errors(found: Derivative, backpropagated: float, g: Array, v: Array) -> tuple[float, float]:
-    """(relative error, noise): relative to the larger of the two values, but not less than a typical |g·v|."""
-    typical = float(np.linalg.norm(g)) * float(np.linalg.norm(v)) / np.sqrt(g.size)
+def _typical(g: Array, v: Array) -> float:
+    """|g·v| of a direction like v, on average."""
+    return float(np.linalg.norm(g)) * float(np.linalg.norm(v)) / float(np.sqrt(g.size))
+
+
+def _errors(found: Derivative, backpropagated: float, typical: float, whole: float) -> tuple[float, float]:
+    """(relative error, noise), as :class:`Row` has them."""
     scale = max(abs(found.value), abs(backpropagated), typical)
     difference = abs(found.value - backpropagated)
+    if scale <= NEGLIGIBLE * whole and difference <= 10 * found.error:
+        scale = whole
     if scale == 0.0:
         return 0.0, 0.0
     return (difference / scale if np.isfinite(scale) else float("inf")), found.error / scale
@@ -161,6 +183,10 @@ def _verdict(tried: list[tuple[float, float]], tolerance: float) -> str:
     if all(error <= tolerance for error, _ in tried):
         return "ok"
     return "wrong" if any(error > max(tolerance, 10 * noise) for error, noise in tried) else "undecided"
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _line(row: Row, width: int) -> str:

@@ -119,4 +119,4 @@ def require_same(old: Any, new: Any, where: str, field: str) -> None:
         for key in sorted(old.keys() | new.keys()):
             require_same(old.get(key), new.get(key), where, f"{field}.{key}")
     elif old != new:
-        raise FileError("resume_differs", where=where, field=field, expected=json.dumps(old), got=json.dumps(new))
+        raise FileError("resume_differs", where=where, name=field, expected=json.dumps(old), got=json.dumps(new))
