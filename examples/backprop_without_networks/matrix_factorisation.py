@@ -19,8 +19,8 @@ def error(U: np.ndarray, V: np.ndarray) -> float:
 U, V = rng.normal(0, 0.1, (30, 2)), rng.normal(0, 0.1, (20, 2))
 gradient = bl.grad(error)
 for _ in range(1000):
-    by_U, by_V = gradient(U, V)
-    U, V = U - 8 * by_U, V - 8 * by_V
+    slope_u, slope_v = gradient(U, V)
+    U, V = U - 8 * slope_u, V - 8 * slope_v
 
 hidden = np.sqrt(np.mean((U @ V.T - R)[~known] ** 2))
 print(f"root mean squared error of the known entries {np.sqrt(error(U, V)):.1e}")

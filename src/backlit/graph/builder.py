@@ -127,10 +127,10 @@ class Builder:
                 raise GraphError("graph_foreign", where=value.name, got=f"{value.value}")
             return value
         array = np.asarray(value)
-        if dtype is not None and (array.ndim == 0 or array.dtype.kind in "iub"):
-            array = array.astype(dtype)
         if array.dtype.kind not in "fiub":
             raise InputError("array_kind", where="constant", got=f"{type(value).__name__} ({array.dtype})")
+        if dtype is not None and (array.ndim == 0 or array.dtype.kind in "iub"):
+            array = array.astype(dtype)
         return self.constant(array)
 
     def rule_of(self, value: Symbolic) -> str | None:

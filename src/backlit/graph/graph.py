@@ -164,8 +164,8 @@ def infer_shapes(rule: str, shapes: list[Shape | None], attributes: Mapping[str,
 
 def _cycle(graph: Graph, start: Node, name: str) -> str:
     """The path from ``name`` back to itself through ``start``, or just the name where there is none."""
-    path, seen = [name], set()
-    frontier = [(name, path)]
+    seen: set[str] = set()
+    frontier = [(name, [name])]
     while frontier:
         value, path = frontier.pop()
         node = graph.producer.get(value)
@@ -173,6 +173,6 @@ def _cycle(graph: Graph, start: Node, name: str) -> str:
             continue
         seen.add(value)
         if value == start.name:
-            return " → ".join([start.name, *reversed(path)])
+            return " → ".join([*reversed(path), start.name])
         frontier += [(i, [*path, i]) for i in node.operands]
     return repr(name)
