@@ -15,6 +15,7 @@ from backlit.core.types import Array
 from backlit.rules import Case, Rule
 from backlit.rules.formula import bind, formulas_of
 from rules.calls import Call, assert_close, call, cases_of, largest, mapped
+from rules.differences import CrossedError, derivative
 
 EPS32 = float(np.finfo(np.float32).eps)
 EPS64 = float(np.finfo(np.float64).eps)
@@ -113,35 +114,6 @@ def same_every_time(rule: Rule, case: Case) -> None:
 
 
 # --- difference quotients ---------------------------------------------------------------------------------------------
-
-
-class CrossedError(Exception):
-    """A step that reaches another smooth piece, or leaves the domain."""
-
-
-def derivative(f: Callable[[float], Array], rounds: int = 8) -> tuple[Array, Array]:
-    """(f'(0), error estimate) by central differences extrapolated to step 0 (Ridders, Adv. Eng. Softw. 4, 1982)."""
-    rows: list[list[Array]] = []
-    step = _first_step(f)
-    best, error = np.zeros_like(f(0.0)), np.full_like(f(0.0), np.inf)
-    for k in range(rounds):
-        h = step / 2**k
-        rows.append([(f(h) - f(-h)) / (2 * h)])
-        for m in range(1, k + 1):
-            rows[k].append(rows[k][m - 1] + (rows[k][m - 1] - rows[k - 1][m - 1]) / (4.0**m - 1))
-            guess = np.maximum(np.abs(rows[k][m] - rows[k][m - 1]), np.abs(rows[k][m] - rows[k - 1][m - 1]))
-            best, error = np.where(guess < error, rows[k][m], best), np.minimum(guess, error)
-    return best, error
-
-
-def _first_step(f: Callable[[float], Array]) -> float:
-    for k in range(30):
-        try:
-            f(0.25 / 2**k), f(-0.25 / 2**k)
-        except (CrossedError, FloatingPointError):
-            continue
-        return 0.25 / 2**k
-    raise AssertionError("no step stays on one smooth piece: mark the case on_kink")
 
 
 def along(c: Call, direction: tuple[Array, ...]) -> Callable[[float], Array]:
