@@ -12,9 +12,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from backlit import data as data
-    from backlit._fit import fit as fit
+    from backlit._facade import Run as Run, fit as fit, open_run as open_run
     from backlit.core.errors import BacklitError as BacklitError
     from backlit.glass.check import check as check
+    from backlit.glass.trace import Trace as Trace, trace as trace
     from backlit.graph import functions as ops
     from backlit.nn import initializers as init
     from backlit.nn.grad import grad as grad
@@ -161,15 +162,14 @@ if TYPE_CHECKING:
         Warmup as Warmup,
     )
     from backlit.train import metrics as metrics
-    from backlit.train.run import Run as Run
-    from backlit.train.run import open_run as open_run
     from backlit.train.stopping import Converged as Converged
     from backlit.train.stopping import EarlyStopping as EarlyStopping
 
 _HOMES = {
-    "_fit": "fit",
+    "_facade": "Run fit open_run",
     "core.errors": "BacklitError",
     "glass.check": "check",
+    "glass.trace": "Trace trace",
     "nn.grad": "grad value_and_grad",
     "nn.layer": "Layer",
     "nn.layers": "ELU GELU SELU Activation Add BatchNorm Concatenate Dense Dropout Flatten LayerNorm LeakyReLU Mish ReLU "
@@ -180,7 +180,6 @@ _HOMES = {
     "nn.structure": "Residual",
     "optim": "SGD Adadelta Adagrad Adam AdamW ClipByGlobalNorm ClipByNorm ClipByValue Constant Cosine Exponential Lion NAdam "
     "OneCycle ReduceOnPlateau RMSprop StepDecay Warmup",
-    "train.run": "Run open_run",
     "train.stopping": "Converged EarlyStopping",
 }
 """Module -> the public names it gives; the block above says the same to type checkers."""

@@ -1,8 +1,8 @@
 """Central differences that choose their own step and know where they cannot be trusted.
 
-The derivative of f along v is taken from D(h) = (f(h v) - f(-h v)) / 2h, extrapolated: R(h) = (4 D(h/2) - D(h)) / 3. On a
-ladder of steps the one with the smallest estimated error is kept: what extrapolation changed, plus the rounding of f.
-A step is refused where some value crosses a kink between -h v and h v (``Rule.kinks``).
+The derivative of f along v is taken from D(h) = (f(h v) - f(-h v)) / 2h, extrapolated: R(h) = (4 D(h/2) - D(h)) / 3.
+On a ladder of steps the one with the smallest estimated error is kept: what extrapolation changed, plus the rounding of
+f. A step is refused where some value crosses a kink between -h v and h v (``Rule.kinks``).
 
 Source: Ridders: Accurate computation of F'(x) and F'(x)F''(x), Advances in Engineering Software 4(2), 1982.
 """
@@ -25,7 +25,7 @@ LADDER = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 @dataclass(frozen=True)
 class Derivative:
-    """A directional derivative with its estimated error, the step h it came from, and the kinks that stood in the way."""
+    """A directional derivative, its estimated error, the step h it came from, and the kinks that stood in the way."""
 
     value: float
     error: float

@@ -4,7 +4,8 @@ An entry is named ``<name>[<index>]``:
 
 - ``dense1.W[3,5]``: the gradient of a parameter's entry, ∂L/∂W
 - ``dense1.z[0,3]``, ``dense1.a[0,3]``, ``x[0,5]``, ``loss``: a value
-- ``dense1.delta[0,3]`` or ``dense1.δ[0,3]``: δ = ∂L/∂z; ``∂dense1.a[0,3]`` or ``d dense1.a[0,3]``: the gradient by any value
+- ``dense1.delta[0,3]`` or ``dense1.δ[0,3]``: δ = ∂L/∂z
+- ``∂dense1.a[0,3]`` or ``d dense1.a[0,3]``: the gradient by any value
 - ``Δdense1.W[3,5]`` or ``update dense1.W[3,5]``: the change that the optimizer made
 - ``value dense1.W[3,5]``: a parameter's own value
 """
@@ -56,8 +57,8 @@ def find(trace: Trace, text: str) -> Entry:
 def explain(trace: Trace, what: str | Entry) -> Receipt:
     """The receipt of one entry; see the module's docstring for names.
 
-    Raises UnknownNameError for a name that is not in the trace (the nearest are offered), InputError for an index out of
-    range, a gradient that does not exist, or an update where the trace has none.
+    Raises UnknownNameError for a name that is not in the trace (the nearest are offered), InputError for an index out
+    of range, a gradient that does not exist, or an update where the trace has none.
     """
     entry = find(trace, what) if isinstance(what, str) else what
     return {"value": _of_value, "grad": _of_gradient, "update": _of_update}[entry.kind](trace, entry)
@@ -230,17 +231,13 @@ def _moved(trace: Trace, use: _Use, entry: Entry) -> list[Part]:
 
 
 def positions(node: Node, shapes: list[Index]) -> Array:
-    """For each entry of a moving node's output the position, counted through all inputs, that it copies; -1 for a constant."""
+    """For each entry of a moving node's output the position in its inputs, in a row, that it copies; -1: a constant."""
     starts = np.cumsum([0, *(math.prod(s) for s in shapes)])
     counted = [
         np.arange(math.prod(s), dtype=np.float64).reshape(s) + start for s, start in zip(shapes, starts, strict=False)
     ]
     attributes = dict(node.attributes) | ({"value": -1.0} if "value" in node.attributes else {})
-    return rules.get(node.rule).call(np, *_with_constants(node, counted), **attributes)[0].astype(np.int64)
-
-
-def _with_constants(node: Node, counted: list[Array]) -> list[Array]:
-    return counted
+    return rules.get(node.rule).call(np, *counted, **attributes)[0].astype(np.int64)
 
 
 def _copied(use: _Use, inputs: list[Array], position: int) -> Part:

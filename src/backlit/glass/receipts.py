@@ -73,7 +73,7 @@ class Receipt:
     def ok(self) -> bool:
         """True where computing again gives the stored number, bit for bit (NaN counts as NaN)."""
         again = self.recompute()
-        return bool(again == self.value or (again != again and self.value != self.value))
+        return bool(np.array_equal(again, self.value, equal_nan=self.value.dtype.kind == "f"))
 
     @property
     def rounding(self) -> float:

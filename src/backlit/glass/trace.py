@@ -213,7 +213,7 @@ class Difference:
         """The difference of two arrays, None where they are equal (NaN equals NaN)."""
         if b is None or a.shape != b.shape:
             return cls(name, a.size, float("nan"), ())
-        same = (a == b) | ((a != a) & (b != b))
+        same = (a == b) | (np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else a == b
         if same.all():
             return None
         gap = np.where(same, 0.0, np.abs(a.astype(np.float64) - b.astype(np.float64)))

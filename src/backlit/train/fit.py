@@ -20,16 +20,15 @@ from backlit.core.errors import FileError, NumericError
 from backlit.core.events import Bus, EpochDone, Listener, RunEnded, RunStarted, SnapshotSaved, StepDone
 from backlit.core.names import lookup
 from backlit.core.types import Array, Arrays
-from backlit.data.dataset import fingerprint
 from backlit.nn import losses, store
 from backlit.nn.model import Model
 from backlit.train import metrics
 from backlit.train.batches import Batches
-from backlit.train.inputs import ignored, output_shape, samples_of, with_class_weights
+from backlit.train.inputs import ignored, prepared
 from backlit.train.metrics import Metric
 from backlit.train.progress import Progress
-from backlit.train.run import Run
-from backlit.train.rundir import RunDir, plain
+from backlit.train.run import Data, Run
+from backlit.train.rundir import Memory, RunDir, plain
 from backlit.train.settings import Settings, check_options, require_same
 from backlit.train.step import Outcome, Samples, apply, evaluate, first_not_finite, gradients
 from backlit.train.stopping import Converged, EarlyStopping, better_sign
@@ -96,9 +95,8 @@ def fit(
         batch_size=batch_size, seed=seed, shuffle=shuffle, accumulate=accumulate, clip=clip,
     )  # fmt: skip
     settings.check_monitors(validation=validation is not None)
-    train = samples_of(model, data, settings.loss, "train", weights=sample_weight, seed=settings.seed)
-    train = with_class_weights(train, class_weight, settings.loss, output_shape(model, train)[-1], "train")
-    held = None if validation is None else samples_of(model, validation, settings.loss, "validation")
+    weights = {"sample_weight": sample_weight, "class_weight": class_weight}
+    train, held = prepared(model, data, validation, settings, **weights)
     place = None if run_dir is None else RunDir(Path(run_dir), snapshot_mb)
     trainer = Trainer(model, train, held, settings, place, Bus(list(callbacks)), snapshot_every, dict(notes or {}))
     with trainer.interruptible(), np.errstate(all="ignore"):
@@ -120,6 +118,8 @@ class Trainer:
     clock: Callable[[], float] = time.perf_counter
     wish: str = ""
     """Why to stop after this step; empty to go on."""
+    started: float = 0.0
+    """When the epoch began, by the clock."""
     result: Run = field(init=False)
     progress: Progress = field(init=False)
 
@@ -136,20 +136,31 @@ class Trainer:
 
     def run(self, *, resume: bool, overwrite: bool) -> Run:
         """Train from the start, or from the last snapshot, to the end."""
-        self.result = Run(self.model, dir=None if self.place is None else self.place.path)
+        self.result = Run(self.model, place=self.place or Memory(), settings=self.settings)
+        self.result.data = Data(self.train, self.validation)
         resumed = self._start(resume=resume, overwrite=overwrite)
         self._tell(RunStarted(self.progress.step, self.steps, self.settings.epochs, len(self.train)))
-        if self.place is not None and not resumed:
+        if not resumed:
             self._save()
+        if self.place is not None and not resumed:
             self.place.write_record(self.result.record)  # last: where it is, there is a snapshot to go on from
-        started = self.clock()
+        self.started = self.clock()
         while not self.progress.reason and self.progress.step < self.steps:
-            self._step()
-            if self.progress.step % self.batches.per_epoch == 0:
-                self._end_epoch(self.clock() - started)
-                started = self.clock()
+            self.advance()
             self._after_step()
         return self._end()
+
+    def begin(self, progress: Progress) -> None:
+        """Stand at ``progress``, without a result to report to."""
+        self.progress, self.result = progress, Run(self.model)
+        self.model.params, self.model.state = progress.params, progress.state
+
+    def advance(self) -> None:
+        """Do one step, and what comes with the end of an epoch after its last one."""
+        self._step()
+        if self.progress.step % self.batches.per_epoch == 0:
+            self._end_epoch(self.clock() - self.started)
+            self.started = self.clock()
 
     # --- start and end ------------------------------------------------------------------------------------------
 
@@ -159,6 +170,7 @@ class Trainer:
         slots = optim.init_state(np, self.settings.optimizer, trainable)
         schedule = self.settings.optimizer.schedule.initial()
         self.progress = Progress(0, dict(self.model.params), dict(self.model.state), slots, schedule)
+        self.result.record = self._record()
         if self.place is None:
             return False
         if resume and self.place.exists:
@@ -167,7 +179,6 @@ class Trainer:
         if self.place.exists and not overwrite:
             raise FileError("run_exists", where=str(self.place.path), step=max(self.place.snapshots(), default=0))
         self.place.clear()
-        self.result.record = self._record()
         return False
 
     def _frozen(self) -> frozenset[str]:
@@ -190,11 +201,10 @@ class Trainer:
         place.write_record(self.result.record)
 
     def _record(self) -> dict[str, Any]:
-        data = {"train": _print_of(self.train), "validation": self.validation and _print_of(self.validation)}
         return {
             "settings": self.settings.as_dict(),
             "model": store.header(self.model),
-            "data": {"samples": len(self.train)} | data,
+            "data": {"samples": len(self.train)} | Data(self.train, self.validation).fingerprints(),
             "environment": environment(),
             "notes": self.notes,
         }
@@ -205,8 +215,8 @@ class Trainer:
         p.reason = p.reason or "epochs"
         self.model.params, self.model.state = p.outcome
         self.result.step, self.result.reason = p.step, p.reason
+        self._save()
         if self.place is not None:
-            self._save()
             self.result.record["result"] = {
                 "reason": p.reason,
                 "step": p.step,
@@ -261,7 +271,7 @@ class Trainer:
     def _after_step(self) -> None:
         if self.wish and not self.progress.reason:
             self.progress.reason = self.wish
-        if self.place is not None and not self.progress.reason and self._snapshot_due():
+        if not self.progress.reason and self._snapshot_due():
             self._save()
 
     def _snapshot_due(self) -> bool:
@@ -314,9 +324,10 @@ class Trainer:
     # --- talking ------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        assert self.place is not None
-        path = self.place.save(self.progress)
-        self._tell(SnapshotSaved(self.progress.step, str(path)))
+        assert self.result.place is not None
+        path = self.result.place.save(self.progress)
+        if path is not None:
+            self._tell(SnapshotSaved(self.progress.step, str(path)))
 
     def _tell(self, event: Any) -> None:
         if any(isinstance(answer, str) and answer == "stop" for answer in self.bus.emit(event)):
@@ -344,7 +355,3 @@ def metric_sums(settings: Settings, found: Outcome) -> Iterator[dict[str, Array]
     """The sums of each metric by name, for each mini-batch."""
     for out, part, *_ in found.seen:
         yield metrics.collect(settings.metrics, out, part.target, part.weight, ignore=ignored(settings.loss))
-
-
-def _print_of(samples: Samples) -> str:
-    return fingerprint([*samples.inputs, samples.target, *(() if samples.weights is None else (samples.weights,))])

@@ -12,6 +12,7 @@ from backlit.data.validate import check_features, check_labels, check_lengths
 from backlit.nn.grad import build_for
 from backlit.nn.losses import Loss
 from backlit.nn.model import Model, input_names
+from backlit.train.settings import Settings
 from backlit.train.step import Samples
 
 
@@ -99,6 +100,16 @@ def _seen(weights: Any) -> str:
     w = np.asarray(weights)
     plain = w.dtype.kind in "iuf" and w.size
     return f"w{list(w.shape)}, {w.min():g} … {w.max():g}" if plain else repr(weights)
+
+
+def prepared(
+    model: Model, data: Any, validation: Any, settings: Settings, *, sample_weight: Any, class_weight: Any
+) -> tuple[Samples, Samples | None]:
+    """(training samples with their weights, validation samples or None), checked; an unbuilt model is built for them."""
+    loss = settings.loss
+    train = samples_of(model, data, loss, "train", weights=sample_weight, seed=settings.seed)
+    train = with_class_weights(train, class_weight, loss, output_shape(model, train)[-1], "train")
+    return train, None if validation is None else samples_of(model, validation, loss, "validation")
 
 
 def with_class_weights(samples: Samples, choice: Any, loss: Loss, width: int, where: str) -> Samples:

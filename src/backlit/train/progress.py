@@ -46,6 +46,11 @@ class Progress:
         """Add to a sum of the running epoch."""
         self.sums[name] = self.sums[name] + sums if name in self.sums else np.asarray(sums, np.float64)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(a.nbytes for a in self.as_snapshot()[0].values())
+
     def as_snapshot(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """(arrays by name, header) for a safetensors file."""
         arrays = {f"{group}/{name}": a for group in _GROUPS for name, a in getattr(self, group).items()}

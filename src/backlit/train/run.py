@@ -9,7 +9,11 @@ from typing import Any
 
 from backlit.nn import store
 from backlit.nn.model import Model
-from backlit.train.rundir import RunDir
+from backlit.train.inputs import prepared
+from backlit.train.progress import Progress
+from backlit.train.rundir import Memory, RunDir
+from backlit.train.settings import Settings
+from backlit.train.step import Samples
 
 
 @dataclass
@@ -23,9 +27,27 @@ class Run:
     """Updates made."""
     reason: str = ""
     """Why training ended: ``epochs``, ``converged``, ``early_stopping``, ``interrupted``, ``stopped``."""
-    dir: Path | None = None
+    place: RunDir | Memory | None = None
+    """Where its snapshots are."""
+    settings: Settings | None = None
+    data: Data | None = None
+    """What it was trained on; None for a run that was opened without data."""
     record: dict[str, Any] = field(default_factory=dict)
     """The contents of ``run.json``."""
+
+    @property
+    def dir(self) -> Path | None:
+        """Its directory; None where it has none."""
+        return self.place.path if isinstance(self.place, RunDir) else None
+
+    def snapshot_steps(self) -> list[int]:
+        """Steps of which there is a snapshot."""
+        return [] if self.place is None else list(self.place.snapshots())
+
+    def nearest(self, step: int) -> Progress:
+        """The last snapshot at or before ``step``."""
+        assert self.place is not None
+        return self.place.nearest(step)
 
     @property
     def interrupted(self) -> bool:
@@ -42,8 +64,30 @@ class Run:
         return f"Run({', '.join([f'step={self.step}', *figures, repr(self.reason)])})"
 
 
-def open_run(path: str | os.PathLike[str], *, model: Model | None = None) -> Run:
+@dataclass(frozen=True)
+class Data:
+    """The samples of a run."""
+
+    train: Samples
+    validation: Samples | None = None
+
+    def fingerprints(self) -> dict[str, str | None]:
+        """SHA-256 of each part, by which changed data are noticed."""
+        return {"train": self.train.sha256, "validation": None if self.validation is None else self.validation.sha256}
+
+
+def open_run(
+    path: str | os.PathLike[str],
+    *,
+    model: Model | None = None,
+    data: Any = None,
+    validation: Any = None,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+) -> Run:
     """The run in a directory, with the model as its last snapshot has it.
+
+    ``data`` and ``validation`` = (X, y), and the weights, as they were given to fit, let past steps be replayed.
 
     ``model`` gives the recipe where the run's was a Python function. Raises FileError where there is no run, no
     snapshot, or one is damaged.
@@ -53,7 +97,11 @@ def open_run(path: str | os.PathLike[str], *, model: Model | None = None) -> Run
     progress = place.last()
     params, state = progress.outcome
     made = store.fill(store.from_header(record["model"], str(place.record), model), params | state, str(path))
-    run = Run(made, step=progress.step, reason=progress.reason, dir=place.path, record=record)
+    settings = Settings.from_dict(record["settings"])
+    run = Run(made, step=progress.step, reason=progress.reason, place=place, settings=settings, record=record)
+    if data is not None:
+        weights = {"sample_weight": sample_weight, "class_weight": class_weight}
+        run.data = Data(*prepared(made, data, validation, settings, **weights))
     for row in place.read_metrics(up_to_step=progress.step):
         run.add(row)
     return run

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -110,13 +112,50 @@ class RunDir:
         for path in (self.record, self.metrics, *self.snapshots().values()):
             path.unlink(missing_ok=True)
 
+    def nearest(self, step: int) -> Progress:
+        """The last snapshot at or before ``step``; FileError where there is none, or it is damaged."""
+        kept = [path for s, path in self.snapshots().items() if s <= step]
+        if not kept:
+            raise FileError("no_snapshot", where=str(self.path))
+        return self.load(kept[-1])
+
     def _thin(self) -> None:
-        """Drop the snapshot that leaves the smallest gap, never the first or the last, until all fit the budget."""
         kept = self.snapshots()
-        while len(kept) > 2 and sum(p.stat().st_size for p in kept.values()) > self.budget_mb * 1e6:
-            steps = list(kept)
-            gaps = {steps[i]: (steps[i + 1] - steps[i - 1], steps[i]) for i in range(1, len(steps) - 1)}
-            kept.pop(min(gaps, key=gaps.__getitem__)).unlink()
+        for step in surplus({s: p.stat().st_size for s, p in kept.items()}, self.budget_mb):
+            kept[step].unlink()
+
+
+@dataclass
+class Memory:
+    """Snapshots of a run without a directory: arrays that training has left behind, within ``budget_mb``."""
+
+    budget_mb: float = 256.0
+    kept: dict[int, Progress] = field(default_factory=dict)
+
+    def snapshots(self) -> dict[int, Progress]:
+        """Snapshots by step, in order."""
+        return dict(sorted(self.kept.items()))
+
+    def save(self, progress: Progress) -> None:
+        """Keep ``progress`` as it is now, then drop old ones over the budget."""
+        self.kept[progress.step] = copy.copy(progress)
+        for step in surplus({s: p.nbytes for s, p in self.snapshots().items()}, self.budget_mb):
+            del self.kept[step]
+
+    def nearest(self, step: int) -> Progress:
+        """The last snapshot at or before ``step``."""
+        return self.kept[max(s for s in self.kept if s <= step)]
+
+
+def surplus(sizes: Mapping[int, int], budget_mb: float) -> list[int]:
+    """Steps to drop, given the bytes of each, until all fit: smallest gaps first, never the first or the last step."""
+    left, dropped = dict(sorted(sizes.items())), []
+    while len(left) > 2 and sum(left.values()) > budget_mb * 1e6:
+        steps = list(left)
+        gaps = {steps[i]: (steps[i + 1] - steps[i - 1], steps[i]) for i in range(1, len(steps) - 1)}
+        dropped.append(min(gaps, key=gaps.__getitem__))
+        del left[dropped[-1]]
+    return dropped
 
 
 def _line(row: dict[str, Any]) -> bytes:

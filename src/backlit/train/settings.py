@@ -53,6 +53,22 @@ class Settings:
             **rest,
         )
 
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Settings:
+        """The inverse of :meth:`as_dict`."""
+        loss = {k: tuple(v) if isinstance(v, list) else v for k, v in told["loss"].items() if k != "name"}
+        kinds = {"early_stopping": EarlyStopping, "converged": Converged}
+        stopping: dict[str, Any] = {k: None if told[k] is None else kind(**told[k]) for k, kind in kinds.items()}
+        plain = ("epochs", "batch_size", "seed", "shuffle", "accumulate")
+        return cls(
+            loss=lookup(losses.NAMED, told["loss"]["name"], "loss")(**loss),
+            optimizer=optim.from_config(told["optimizer"]),
+            clip=None if told["clip"] is None else optim.from_config(told["clip"]),
+            metrics=metrics.get(told["metrics"]),
+            **stopping,
+            **{k: told[k] for k in plain},
+        )
+
     def check_monitors(self, *, validation: bool) -> None:
         """Make sure that what is watched will be reported: InputError where validation lacks, else UnknownNameError."""
         trained = ["loss", *(m.name for m in self.metrics)]

@@ -11,6 +11,7 @@ import numpy as np
 from backlit import optim
 from backlit.core.errors import NumericError
 from backlit.core.types import Array, Arrays
+from backlit.data.dataset import fingerprint
 from backlit.engines import reference
 from backlit.graph.graph import Graph
 from backlit.nn.losses import Loss
@@ -32,6 +33,11 @@ class Samples:
         """Those of the samples ``which`` (indices or a slice)."""
         weights = None if self.weights is None else self.weights[which]
         return Samples(tuple(x[which] for x in self.inputs), self.target[which], weights)
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of all arrays."""
+        return fingerprint([*self.inputs, self.target, *(() if self.weights is None else (self.weights,))])
 
     @property
     def weight(self) -> Array:

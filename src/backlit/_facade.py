@@ -1,0 +1,54 @@
+"""Where the layers below meet for the user: fit with progress shown, and a run whose past steps can be looked at."""
+
+from __future__ import annotations
+
+import os
+from functools import wraps
+from typing import Any
+
+from backlit.glass import trace as tracing
+from backlit.glass.trace import Trace
+from backlit.train import fit as training
+from backlit.train import run as runs
+from backlit.train.replay import replay, verify
+
+
+class Run(runs.Run):
+    """A training run; see :class:`backlit.train.run.Run` for what it holds."""
+
+    def at(self, step: int, *, part: int = 0, force: bool = False) -> Trace:
+        """Everything of ``step`` (from 1), computed again bit for bit: parameters as before that step's update.
+
+        ``part`` chooses among the mini-batches of a step that accumulates several. Raises InputError where there is no
+        such step or the run was opened without data, FileError where the data have changed (``force`` goes on).
+        """
+        moment = replay(self, step, force=force)
+        graph, env = moment.leaves(part)
+        grads, slots, params = moment.update()
+        update = tracing.Update(moment.trainer.settings.optimizer, moment.learning_rate, step, grads, slots, params)
+        return tracing.of_graph(graph, env, step=step, update=update, samples=moment.indices[part].tolist())
+
+    def verify(self, *, force: bool = False) -> list[tuple[int, bool]]:
+        """Replay every stretch between snapshots: (step, equal bit for bit) for each; errors as for :meth:`at`."""
+        return verify(self, force=force)
+
+
+@wraps(training.fit)
+def fit(*arguments: Any, progress: bool = True, **options: Any) -> Run:
+    if not progress:
+        return Run(**vars(training.fit(*arguments, **options)))
+    from backlit.cli.progress import ProgressBar
+
+    with ProgressBar() as bar:
+        callbacks = [bar, *options.pop("callbacks", ())]
+        return Run(**vars(training.fit(*arguments, **options, callbacks=callbacks)))
+
+
+fit.__doc__ = f"""{training.fit.__doc__}
+    ``progress``: show a bar with rate, time left and metrics in a terminal, one line an epoch elsewhere.
+"""
+
+
+@wraps(runs.open_run)
+def open_run(path: str | os.PathLike[str], **options: Any) -> Run:
+    return Run(**vars(runs.open_run(path, **options)))

@@ -1,0 +1,120 @@
+"""The replay microscope: any past step of a run, done again bit for bit from the nearest snapshot."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from backlit.core.errors import FileError, InputError
+from backlit.core.events import Bus
+from backlit.core.types import Array
+from backlit.data.dataset import fingerprint
+from backlit.engines import reference
+from backlit.graph.graph import Graph
+from backlit.train.fit import Trainer
+from backlit.train.progress import Progress
+from backlit.train.run import Run
+from backlit.train.step import Samples, apply, gradients
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A step as it was: everything before its update, and what the update made of it."""
+
+    trainer: Trainer
+    """Stands before the step: ``trainer.progress`` holds parameters, state and optimizer state."""
+    step: int
+
+    @property
+    def indices(self) -> list[Array]:
+        """The samples of each mini-batch of the step, as indices into the training data."""
+        return list(self.trainer.batches.of_step(self.step))
+
+    @property
+    def parts(self) -> list[Samples]:
+        """The mini-batches of the step."""
+        return [self.trainer.train.rows(index) for index in self.indices]
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the step."""
+        t = self.trainer
+        return t.settings.optimizer.schedule.rate(t.progress.schedule, self.step, t.steps, t.batches.per_epoch)
+
+    def leaves(self, part: int = 0) -> tuple[Graph, dict[str, Array]]:
+        """The graph of one mini-batch and the values of its leaves, masks included."""
+        t = self.trainer
+        samples = self.parts[part]
+        graph = samples.graph(t.model, t.settings.loss, training=True)
+        given = t.progress.params | t.progress.state | samples.given(graph)
+        return graph, reference.leaves(graph, given, seed=t.settings.seed, step=self.step, part=part)
+
+    def update(self) -> tuple[dict[str, Array], Mapping[str, Mapping[str, Array]], dict[str, Array]]:
+        """(gradients given to the optimizer, its state before, parameters after)."""
+        t, p = self.trainer, self.trainer.progress
+        found = gradients(t.model, t.settings.loss, self.parts, p.state, seed=t.settings.seed, step=self.step)
+        clipped = found.grads if t.settings.clip is None else t.settings.clip(np, found.grads)
+        rate = self.learning_rate
+        params, _ = apply(t.settings.optimizer, None, p.params, clipped, p.slots, lr=rate, t=self.step)
+        return clipped, p.slots, params
+
+
+def replay(run: Run, step: int, *, force: bool = False) -> Moment:
+    """The moment of ``step`` (from 1) in a run, from the nearest snapshot before it.
+
+    Raises InputError where the run has no such step or no data, FileError where the data are not those it was trained
+    on (``force`` goes on all the same).
+    """
+    if not 1 <= step <= max(run.step, 1):
+        raise InputError("run_step", where=str(run.dir or "run"), expected=f"1 <= step <= {run.step}", got=repr(step))
+    trainer = _trainer(run, force=force)
+    return Moment(_forward(trainer, run.nearest(step - 1), step - 1), step)
+
+
+def verify(run: Run, *, force: bool = False) -> list[tuple[int, bool]]:
+    """Do every stretch between two snapshots again: (step of the later one, equal bit for bit) for each."""
+    trainer, found = _trainer(run, force=force), []
+    steps = run.snapshot_steps()
+    for start, end in pairwise(steps):
+        again = _forward(trainer, run.nearest(start), end).progress
+        found.append((end, fingerprint(again.params) == fingerprint(run.nearest(end).params)))
+    return found
+
+
+def _trainer(run: Run, *, force: bool) -> Trainer:
+    if run.data is None or run.settings is None:
+        raise InputError("run_data", where=str(run.dir or "run"))
+    if not force:
+        _require_same_data(run)
+    model = copy.copy(run.model)
+    return Trainer(model, run.data.train, run.data.validation, run.settings, None, Bus(), None, {})
+
+
+def _require_same_data(run: Run) -> None:
+    assert run.data is not None
+    told, tells = run.record.get("data", {}), run.data.fingerprints()
+    for part in ("train", "validation"):
+        if part in told and told[part] != tells[part]:
+            raise FileError(
+                "data_changed",
+                where=f"{run.dir or 'run'}: {part}",
+                expected=_brief(told[part]),
+                got=_brief(tells[part]),
+            )
+
+
+def _brief(digest: str | None) -> str:
+    return "-" if digest is None else f"sha256 {digest[:16]}…"
+
+
+def _forward(trainer: Trainer, start: Progress, step: int) -> Trainer:
+    """Bring the trainer from a snapshot to the moment after ``step``."""
+    trainer.begin(copy.deepcopy(start))
+    with np.errstate(all="ignore"):
+        while trainer.progress.step < step:
+            trainer.advance()
+    return trainer
