@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from backlit.cli import show
 from backlit.cli.commands import COMMANDS
-from backlit.cli.options import Command, Language, function_of, option
+from backlit.cli.options import Command, Language, maker_of, option
 from backlit.core.errors import BacklitError, FileError, InputError, UnknownNameError
 from backlit.core.i18n import LANGUAGES, say, template, use_language
 from backlit.core.names import lookup, nearest
@@ -50,24 +50,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    command = typer.main.get_command(application(words))
+    command = parse(words or ["--help"])
+    if command is None:
+        return 0
+    found = command.answer()
+    show.answer(found, as_json=command.as_json)
+    return found.code
+
+
+def parse(words: Sequence[str]) -> Command | None:
+    """The command with its options; None where only help or the version was asked for, and has been printed."""
     try:
-        code = command.main(words or ["--help"], prog_name="backlit", standalone_mode=False)
+        found = typer.main.get_command(application()).main(list(words), prog_name="backlit", standalone_mode=False)
     except UsageError as error:
         raise _complaint(error) from None
-    sys.stdout.flush()
-    return code if isinstance(code, int) else 0
+    return replace(found, words=tuple(words)) if isinstance(found, Command) else None
 
 
-def application(words: Sequence[str]) -> typer.Typer:
+def application() -> typer.Typer:
     """The commands, their help in the language in force."""
     app = typer.Typer(
         cls=_Group, help=say("help_backlit"), add_completion=False, rich_markup_mode=None, epilog=say("help_epilog")
     )
     app.callback()(_main)
     for name, kind in COMMANDS.items():
-        function = function_of(kind, partial(_answer, words))
-        app.command(name, cls=_Command, help=say(f"help_{name}"))(function)
+        app.command(name, cls=_Command, help=say(f"help_{name}"))(maker_of(kind))
     return app
 
 
@@ -84,13 +91,6 @@ def _version(wanted: bool) -> None:  # noqa: FBT001  as typer calls it
 
         show.line(f"backlit {__version__}")
         raise typer.Exit
-
-
-def _answer(words: Sequence[str], command: Command) -> int:
-    object.__setattr__(command, "words", tuple(words))
-    found = command.answer()
-    show.answer(found, as_json=command.as_json)
-    return found.code
 
 
 def _language(words: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ the command is made, so that their help is said in the language chosen on the co
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from inspect import Parameter, Signature
 from typing import Annotated, Any, get_type_hints
@@ -53,7 +53,7 @@ class Command:
 
     as_json: Annotated[bool, option("json")] = False
     lang: Annotated[Language | None, option("lang", show_default=False)] = None
-    words: tuple[str, ...] = field(default=(), init=False)
+    words: tuple[str, ...] = ()
     """The command line as it was typed."""
 
     def answer(self) -> Answer:
@@ -61,20 +61,21 @@ class Command:
         raise NotImplementedError
 
 
-_COMMON = ("as_json", "lang")
+_LAST = ("as_json", "lang")
+"""Options that the help page lists after all others."""
 
 
-def function_of(kind: type[Command], show: Callable[[Command], int]) -> Callable[..., int]:
-    """A function with the options of ``kind`` as its signature, which makes the command and hands it to ``show``."""
+def maker_of(kind: type[Command]) -> Callable[..., Command]:
+    """A function with the options of ``kind`` as its signature, which makes the command."""
     hints = get_type_hints(kind, include_extras=True)
-    own = sorted((f for f in fields(kind) if f.init), key=lambda f: f.name in _COMMON)
+    own = sorted((f for f in fields(kind) if f.name != "words"), key=lambda f: f.name in _LAST)
 
-    def function(**given: Any) -> int:
-        return show(kind(**given))
+    def make(**given: Any) -> Command:
+        return kind(**given)
 
-    function.__annotations__ = {f.name: hints[f.name] for f in own}
-    function.__signature__ = Signature([_parameter(f, hints[f.name]) for f in own])  # type: ignore[attr-defined]
-    return function
+    make.__annotations__ = {f.name: hints[f.name] for f in own}
+    make.__signature__ = Signature([_parameter(f, hints[f.name]) for f in own])  # type: ignore[attr-defined]
+    return make
 
 
 def _parameter(option: Any, hint: Any) -> Parameter:

@@ -115,4 +115,4 @@ def _exact(delta: Array, a: Array) -> Any:
 
 
 ORDERS: dict[str, Callable[[Array, Array], Any]] = {"fused": _fused, "plain": _plain, "exact": _exact}
-"""Ways to add up: fused multiply-add in order, as matrix products do; each product rounded first; rounded at the end."""
+"""Ways to add up: fused multiply-add in order, as matrix products do; every product rounded; the sum rounded once."""
