@@ -12,10 +12,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from backlit import data as data
-    from backlit._facade import Run as Run, fit as fit, open_run as open_run
+    from backlit._facade import Run as Run
+    from backlit._facade import fit as fit
+    from backlit._facade import open_run as open_run
     from backlit.core.errors import BacklitError as BacklitError
     from backlit.glass.check import check as check
-    from backlit.glass.trace import Trace as Trace, trace as trace
+    from backlit.glass.trace import Trace as Trace
+    from backlit.glass.trace import trace as trace
     from backlit.graph import functions as ops
     from backlit.nn import initializers as init
     from backlit.nn.grad import grad as grad
@@ -172,14 +175,14 @@ _HOMES = {
     "glass.trace": "Trace trace",
     "nn.grad": "grad value_and_grad",
     "nn.layer": "Layer",
-    "nn.layers": "ELU GELU SELU Activation Add BatchNorm Concatenate Dense Dropout Flatten LayerNorm LeakyReLU Mish ReLU "
-    "Reshape RMSNorm Sigmoid SiLU Softmax Softplus Tanh",
+    "nn.layers": "ELU GELU SELU Activation Add BatchNorm Concatenate Dense Dropout Flatten LayerNorm LeakyReLU Mish "
+    "ReLU Reshape RMSNorm Sigmoid SiLU Softmax Softplus Tanh",
     "nn.losses": "MAE MSE BinaryCrossEntropy Huber KLDivergence SoftmaxCrossEntropy",
     "nn.model": "Model Sequential",
     "nn.store": "load save",
     "nn.structure": "Residual",
-    "optim": "SGD Adadelta Adagrad Adam AdamW ClipByGlobalNorm ClipByNorm ClipByValue Constant Cosine Exponential Lion NAdam "
-    "OneCycle ReduceOnPlateau RMSprop StepDecay Warmup",
+    "optim": "SGD Adadelta Adagrad Adam AdamW ClipByGlobalNorm ClipByNorm ClipByValue Constant Cosine Exponential Lion "
+    "NAdam OneCycle ReduceOnPlateau RMSprop StepDecay Warmup",
     "train.stopping": "Converged EarlyStopping",
 }
 """Module -> the public names it gives; the block above says the same to type checkers."""

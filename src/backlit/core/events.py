@@ -56,7 +56,7 @@ class SnapshotSaved(Event):
 
 @dataclass(frozen=True)
 class RunEnded(Event):
-    """Training is over; ``reason`` is one of ``epochs``, ``converged``, ``early_stopping``, ``interrupted``, ``stopped``."""
+    """Training is over; ``reason`` is ``epochs``, ``converged``, ``early_stopping``, ``interrupted`` or ``stopped``."""
 
     step: int
     reason: str

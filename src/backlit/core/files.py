@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place and moved into it, read with errors that say what is wrong."""
+"""Files that are whole or not there: written beside their place and moved into it, read with errors that teach."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def write_tensors(path: str | os.PathLike[str], arrays: Arrays, header: Mapping[
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """(arrays by name, header) of a file from :func:`write_tensors`; FileError ``file_damaged`` where it is cut or changed."""
+    """(arrays by name, header) of a file from :func:`write_tensors`; FileError ``file_damaged`` where it is cut."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -88,7 +88,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[s
 
 
 def append(path: str | os.PathLike[str], line: bytes) -> Path:
-    """Add ``line`` at the end of a file, so that it is there after a crash; FileError ``disk_full`` or ``write_failed``."""
+    """Add ``line`` to a file so that it is there after a crash; FileError ``disk_full`` or ``write_failed``."""
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

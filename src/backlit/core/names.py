@@ -32,7 +32,7 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
 
 
 def split_entry(text: str) -> tuple[str, tuple[int, ...] | None]:
-    """``"dense1.W[3, 5]"`` -> ``("dense1.W", (3, 5))``; the index is None without brackets. ValueError where malformed."""
+    """``"dense1.W[3, 5]"`` -> ``("dense1.W", (3, 5))``; None without brackets. ValueError where malformed."""
     match = _ENTRY.match(text.strip())
     if match is None:
         raise ValueError(text)

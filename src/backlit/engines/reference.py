@@ -1,6 +1,6 @@
 """The reference engine: an interpreter that walks a graph forward, then backward. It defines correct and stays plain.
 
-It runs in any precision and over any array namespace ``xp``; under ``jax.numpy`` the walk itself can be traced by ``jit``.
+It runs in any precision and over any array namespace ``xp``; under ``jax.numpy`` the walk can be traced by ``jit``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backlit.graph.graph import Graph, Node, differentiable_positions
 
 
 def leaves(graph: Graph, given: Arrays, *, seed: int = 0, step: int = 0, part: int = 0) -> dict[str, Array]:
-    """Values of all leaves: ``given`` inputs, parameters and state, the constants, and masks drawn by (seed, step, name).
+    """Values of all leaves: ``given`` inputs, parameters and state, constants, and masks drawn by (seed, step, name).
 
     ``part`` counts the micro-batches that one step accumulates; from the second on it enters the masks' key.
 
@@ -50,7 +50,7 @@ def forward(graph: Graph, env: Arrays, xp: Namespace = np) -> dict[str, Array]:
 
 
 def backward(graph: Graph, values: Arrays, wrt: Iterable[str], output: str, xp: Namespace = np) -> dict[str, Array]:
-    """∂(output)/∂v for every value v on a way from ``wrt`` to ``output``, by name; zeros for a ``wrt`` without such a way.
+    """∂(output)/∂v for every value v on a way from ``wrt`` to ``output``, by name; zeros for a ``wrt`` without a way.
 
     The walk is the chain rule in reverse: a node passes ∂L/∂(outputs) through its rule's backward, and what several
     nodes send to one value adds up.

@@ -21,7 +21,7 @@ Initializer = Callable[[np.random.Generator, Shape], Array]
 
 
 class Builder:
-    """Collects values and nodes while symbolic values are computed with. ``training`` is seen by layers such as dropout."""
+    """Collects values and nodes while symbolic values are computed with. Layers such as dropout see ``training``."""
 
     def __init__(self, *, dtype: str = "float32", training: bool = False) -> None:
         self.dtype, self.training = dtype, training
@@ -99,7 +99,7 @@ class Builder:
     # --- nodes --------------------------------------------------------------------------------------------------
 
     def add(self, rule: str, *inputs: Any, name: str | None = None, **attributes: Any) -> tuple[Symbolic, ...]:
-        """Add a node; ``inputs`` are symbolic values, arrays, numbers, or None where absent. Returns all its outputs."""
+        """Add a node; ``inputs`` are symbolic values, arrays, numbers, or None where absent. Returns its outputs."""
         found = rules.get(rule)
         attributes = found.defaults | attributes
         name = name or self.number(rule)
@@ -121,7 +121,7 @@ class Builder:
         return [i if i is None else self.lift(i, dtype if real else None) for i, real in zip(given, kinds, strict=True)]
 
     def lift(self, value: Any, dtype: str | None = None) -> Symbolic:
-        """A symbolic value of this graph for ``value``; numbers and integer arrays take ``dtype`` where one is given."""
+        """A symbolic value of this graph for ``value``; numbers and integer arrays take ``dtype`` where given."""
         if isinstance(value, Symbolic):
             if value.builder is not self:
                 raise GraphError("graph_foreign", where=value.name, got=f"{value.value}")
@@ -138,7 +138,7 @@ class Builder:
         return next((node.rule for node in self._nodes if value.name in node.outputs), None)
 
     def number(self, kind: str) -> str:
-        """The next name of a kind: ``dense1``, ``dense2``, …"""
+        """The next name of a kind: ``dense1``, then ``dense2``."""
         self._counts[kind] += 1
         return f"{kind}{self._counts[kind]}"
 

@@ -52,7 +52,7 @@ def reshape(x: Any, shape: int | tuple[int, ...]) -> Any:
 
 
 def matmul(a: Any, b: Any) -> Any:
-    """Matrix product ``a @ b``; a vector is taken as a row on the left, as a column on the right, and the axis dropped."""
+    """Matrix product ``a @ b``; a vector is a row on the left, a column on the right, and the axis is dropped."""
     left, right = np.ndim(a) == 1, np.ndim(b) == 1
     a = reshape(a, (1, -1)) if left else a
     b = reshape(b, (-1, 1)) if right else b

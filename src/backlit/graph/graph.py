@@ -47,14 +47,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Mask:
-    """A random mask for dropout: 0 with probability ``rate``, else 1/(1 - rate), drawn by the key (seed, step, name)."""
+    """A random mask for dropout: 0 with probability ``rate``, else 1/(1 - rate), drawn by (seed, step, name)."""
 
     rate: float
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A staged program. Leaves are inputs, parameters, state, masks and constants; every other value is made by a node."""
+    """A staged program. Leaves are inputs, parameters, state, masks and constants; nodes make every other value."""
 
     values: Mapping[str, Value]
     inputs: tuple[str, ...]
@@ -100,8 +100,8 @@ class Graph:
     def check(self) -> Graph:
         """Make sure that the graph is well formed, and return it.
 
-        Raises GraphError where a value is used before it is made (so also where nodes form a cycle), made twice, unknown,
-        or where its shape is not the one its rule gives.
+        Raises GraphError where a value is used before it is made (so also where nodes form a cycle), made twice,
+        unknown, or where its shape is not the one its rule gives.
         """
         made = set(self.leaves)
         for node in self.nodes:

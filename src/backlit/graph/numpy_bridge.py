@@ -69,7 +69,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.max: _reduction("max"),
     np.min: _reduction("min"),
     np.var: _var,
-    np.reshape: lambda x, shape: functions.reshape(x, shape),
+    np.reshape: functions.reshape,
     np.ravel: lambda x: functions.reshape(x, (-1,)),
     np.transpose: functions.transpose,
     np.concatenate: _joining("concatenate"),

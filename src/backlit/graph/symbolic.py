@@ -66,7 +66,7 @@ class Symbolic:
         return math.prod(self.shape)
 
     @property
-    def T(self) -> Any:
+    def T(self) -> Any:  # noqa: N802  NumPy's name
         """Axes in reverse order."""
         return functions.transpose(self)
 

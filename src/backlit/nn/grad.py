@@ -19,11 +19,11 @@ from backlit.nn.model import Model
 
 
 def grad(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The gradient of ``function(a, b, …) -> scalar`` by its arguments: an array of the argument's shape, or a tuple of them.
+    """The gradient of ``function(a, b, …) -> scalar`` by its arguments: an array of each one's shape, a tuple of several.
 
-    ``function`` may use ``+ - * / ** @``, comparisons, indexing, NumPy's functions that have a rule, and :mod:`backlit.ops`.
-    Arguments are arrays or numbers; keyword arguments are passed on as they are. Raises GraphError where the result is not
-    a scalar or an operation has no rule.
+    ``function`` may use ``+ - * / ** @``, comparisons, indexing, NumPy functions that have a rule, and ``backlit.ops``.
+    Arguments are arrays or numbers; keyword arguments are passed on as they are. Raises GraphError where the result is
+    not a scalar or an operation has no rule.
     """
     both = _of_function(function)
 
@@ -92,7 +92,7 @@ def of_model(
 ) -> tuple[float, dict[str, Array]]:
     """(loss, ∂loss/∂θ of every trainable parameter θ by dotted name) for one batch.
 
-    X[N, …], y[N, …] and weights[N] as for :func:`backlit.fit`; an unbuilt model is built with ``seed``. With ``training``
+    X[N, …], y[N, …], weights[N] as for :func:`backlit.fit`; an unbuilt model is built with ``seed``. With ``training``
     dropout draws its masks from (seed, step, name) and batch normalisation uses the batch. The model is not changed.
     """
     graph, env = loss_graph(model, X, y, loss=loss, weights=weights, training=training, seed=seed, step=step)
@@ -112,7 +112,7 @@ def loss_graph(
     step: int = 1,
     dtype: str | None = None,
 ) -> tuple[Graph, dict[str, Array]]:
-    """The graph of (loss, output, mass) for one batch and the values of its leaves, in ``dtype`` (the model's by default)."""
+    """The graph of (loss, output, mass) for one batch and its leaves' values, in ``dtype`` (the model's by default)."""
     recipe = losses.get(loss)
     build_for(model, X, seed=seed)
     dtype = dtype or model.dtype

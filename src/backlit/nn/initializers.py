@@ -1,8 +1,8 @@
-"""First values of parameters. A weight W[O, …, I] has fan_in = entries into one neuron and fan_out = O times the receptive field.
+"""First values of parameters. A weight W[O, …, I] has fan_in, the entries into one neuron, and fan_out, O times its field.
 
-Sources: Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010 (Xavier);
-He, Zhang, Ren, Sun: Delving deep into rectifiers, ICCV 2015 (He/Kaiming); LeCun, Bottou, Orr, Müller: Efficient BackProp,
-1998 (LeCun); Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep linear networks,
+Sources: Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010
+(Xavier); He, Zhang, Ren, Sun: Delving deep into rectifiers, ICCV 2015 (He/Kaiming); LeCun, Bottou, Orr, Müller:
+Efficient BackProp, 1998 (LeCun); Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep linear networks,
 ICLR 2014 (orthogonal).
 """
 
@@ -34,7 +34,7 @@ def fans(shape: Shape) -> tuple[int, int]:
 class Zeros:
     """All 0."""
 
-    def __call__(self, rng: Generator, shape: Shape) -> Array:
+    def __call__(self, _rng: Generator, shape: Shape) -> Array:
         return np.zeros(shape)
 
 
@@ -44,7 +44,7 @@ class Constant:
 
     value: float
 
-    def __call__(self, rng: Generator, shape: Shape) -> Array:
+    def __call__(self, _rng: Generator, shape: Shape) -> Array:
         return np.full(shape, float(self.value))
 
 
@@ -70,7 +70,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class VarianceScaling:
-    """Mean 0, variance ``scale`` / fan, with fan = fan_in, fan_out, or their mean; Gaussian or uniform on ±√(3·variance)."""
+    """Mean 0, variance ``scale`` / fan, fan being fan_in, fan_out, or their mean; Gaussian or uniform, ±√(3·variance)."""
 
     scale: float
     fan: str
@@ -87,7 +87,7 @@ class VarianceScaling:
 
 @dataclass(frozen=True)
 class Orthogonal:
-    """Rows (or columns, the fewer of the two) orthonormal times ``gain``: Q of a Gaussian matrix's QR, signs made unique."""
+    """Rows (or columns, if fewer) orthonormal times ``gain``: Q of a Gaussian matrix's QR, signs made unique."""
 
     gain: float = 1.0
 

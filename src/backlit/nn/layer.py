@@ -33,7 +33,7 @@ ACTIVATIONS = [
 
 @dataclass(frozen=True)
 class Scope:
-    """Where a layer puts its things: parameters under its own name, values under this call's (``dense1@2`` if shared)."""
+    """Where a layer puts its things: parameters under its name, values under this call's (``dense1@2`` if shared)."""
 
     builder: Builder
     owner: str

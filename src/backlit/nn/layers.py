@@ -41,7 +41,7 @@ class Dense(Layer):
 
 @dataclass(frozen=True, eq=False)
 class Activation(Layer):
-    """a = f(x) for every entry (softmax: along the last axis); ``options`` are the rule's attributes, e.g. ``slope``."""
+    """a = f(x) for every entry (softmax: along the last axis); ``options`` are the rule's attributes: ``slope``, …."""
 
     function: str
     options: tuple[tuple[str, Any], ...] = ()
@@ -142,8 +142,8 @@ class Dropout(Layer):
 class BatchNorm(Layer):
     """a = gamma ⊙ (x - mean)/√(var + eps) + beta per channel (last axis); mean and var over all other axes.
 
-    In training they are the batch's, and ``running_mean``, ``running_var`` move by ``momentum`` towards them (var unbiased,
-    as in PyTorch); inference uses the running ones. Source: Ioffe, Szegedy: Batch normalization, ICML 2015.
+    In training they are the batch's, and ``running_mean``, ``running_var`` move by ``momentum`` towards them (var
+    unbiased, as in PyTorch); inference uses the running ones. Source: Ioffe, Szegedy: Batch normalization, ICML 2015.
     """
 
     momentum: float = 0.1

@@ -18,7 +18,7 @@ Weights = Any  # a number, or (nested) tuples of numbers, or None
 
 @dataclass(frozen=True)
 class Loss:
-    """Base of losses. ``stage`` adds the node ``loss`` and returns (loss, mass): the mean and the weight it was taken over."""
+    """Base of losses. ``stage`` adds the node ``loss`` and returns (loss, mass): the mean and the weight under it."""
 
     rule: ClassVar[str] = ""
     refuses: ClassVar[tuple[str, ...]] = ()
@@ -53,7 +53,7 @@ class Loss:
         return builder.add(self.rule, output, target, weights, name="loss", **self.attributes())
 
     def target(self, y: Any, dtype: str) -> Any:
-        """``y`` as the rule takes it: floating numbers in the graph's dtype, integer labels as they are where it knows them."""
+        """``y`` as the rule takes it: numbers in the graph's dtype, integer labels as they are where it knows them."""
         array = np.asarray(y)
         return array if array.dtype.kind in "iu" and self.labels else array.astype(dtype, copy=False)
 
@@ -79,7 +79,7 @@ class MAE(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Quadratic within ``delta`` of the target, linear beyond. Source: Huber, Robust estimation of a location parameter, 1964."""
+    """Quadratic within ``delta`` of the target, linear beyond. Source: Huber, Ann. Math. Statist. 35, 1964."""
 
     delta: float = 1.0
     rule = "huber"
@@ -148,7 +148,7 @@ NAMED: dict[str, type[Loss]] = {
 
 
 def get(choice: str | Loss) -> Loss:
-    """The loss of that name with its defaults, or ``choice`` itself; UnknownNameError with the nearest names otherwise."""
+    """The loss of that name with its defaults, or ``choice`` itself; UnknownNameError with the nearest names."""
     return choice if isinstance(choice, Loss) else lookup(NAMED, choice, "loss")()
 
 

@@ -40,7 +40,7 @@ class Signature:
 class Model:
     """Any directed acyclic graph of layers, written as a function of symbolic values.
 
-    ``function(x, …)`` returns the network's output. Layers made inside it are named by their order; a layer made outside
+    ``function(x, …)`` returns the network's output. Layers made inside are named by their order; a layer made outside
     and called more than once is shared. ``params`` maps dotted names (``dense1.W``) to arrays once the model is built.
     """
 
@@ -91,7 +91,7 @@ class Model:
         return np.asarray(builder.initializers[name](generator(self.seed, 0, name), shape), self.dtype)
 
     def graph(self, inputs: Any, **settings: Any) -> Graph:
-        """The graph for ``inputs``, one (shape, dtype) each, and the other fields of :class:`Signature`; staged once each."""
+        """The graph for ``inputs``, one (shape, dtype) each, and other fields of :class:`Signature`; staged once."""
         signature = Signature(tuple(inputs), **{"dtype": self.dtype} | settings)
         self._check_samples(signature)
         if signature not in self._graphs:

@@ -32,7 +32,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> Path:
 def load(path: str | os.PathLike[str], *, model: Model | None = None) -> Model:
     """The model saved at ``path``; ``model`` gives the recipe where the file cannot hold it (``Model(function)``).
 
-    Raises FileError where the file is missing, damaged or of a newer version, InputError where it does not fit ``model``.
+    Raises FileError where the file is missing, damaged or of a newer version, InputError where it does not fit.
     """
     arrays, head = files.read_tensors(path)
     if head.get("format", FORMAT) > FORMAT:
@@ -78,7 +78,7 @@ def fill(model: Model, arrays: dict[str, Array], where: str) -> Model:
 
 
 def recipe(part: Any, known: dict[int, int] | None = None) -> Any:
-    """A layer, Sequential or initialiser as JSON values; a layer met again (a shared one) as ``{"again": its number}``."""
+    """A layer, Sequential or initialiser as JSON values; a shared one met again as ``{"again": its number}``."""
     known = {} if known is None else known
     if isinstance(part, Layer | Sequential):
         if id(part) in known:

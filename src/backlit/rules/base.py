@@ -5,10 +5,10 @@ A rule is two pure functions over an array namespace ``xp``::
     def forward(xp, x, W, b):  ...          # positional parameters are the inputs, keyword-only ones the attributes
     def backward(xp, dz, *, x, W):  ...     # dz = ∂L/∂z gives the output its name; returns ∂L/∂(each input)
 
-``backward`` returns the gradients of the differentiable inputs, in the order of ``forward`` (one array where there is one).
-Its keyword-only names are the memory contract, all that must be kept from forward: an input (``x``), an output (``z``), an
-auxiliary output, an attribute (``axis``), or only the shape of one of them (``x_shape``). A variadic input ``*xs`` is saved
-as the tuple ``xs``. An input whose default is None may be absent; its gradient is then ignored.
+``backward`` returns the gradients of the differentiable inputs, in forward's order (one array where there is one). Its
+keyword-only names are the memory contract, all that must be kept from forward: an input (``x``), an output (``z``), an
+auxiliary output, an attribute (``axis``), or only the shape of one of them (``x_shape``). A variadic input ``*xs`` is
+saved as the tuple ``xs``. An input whose default is None may be absent; its gradient is then ignored.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Rule:
     """What an absent input stands for in the formulas, e.g. ``{"b": 0}``."""
 
     kinks: Callable[..., Array] | None = None
-    """(xp, inputs, attributes) -> for each place with a kink, the number of the smooth piece it lies on. Between two points
-    with equal numbers everywhere there is no kink. None: smooth everywhere."""
+    """(xp, inputs, attributes) -> for each place with a kink, the number of the smooth piece it lies on. Between two
+    points with equal numbers everywhere there is no kink. None: smooth everywhere."""
 
     kink_note: str = ""
     """The convention at the kink, as a formula: ``"relu'(0) = 0"``."""

@@ -1,6 +1,6 @@
 """linear: the weighted input of a dense layer, z = W a_prev + b for every sample.
 
-Shapes: x[*N, I] (any number of leading axes), W[O, I] (row j holds the weights into neuron j), b[O] or absent; z[*N, O].
+Shapes: x[*N, I] (any leading axes), W[O, I] (row j holds the weights into neuron j), b[O] or absent; z[*N, O].
 """
 
 from __future__ import annotations

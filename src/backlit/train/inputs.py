@@ -105,7 +105,7 @@ def _seen(weights: Any) -> str:
 def prepared(
     model: Model, data: Any, validation: Any, settings: Settings, *, sample_weight: Any, class_weight: Any
 ) -> tuple[Samples, Samples | None]:
-    """(training samples with their weights, validation samples or None), checked; an unbuilt model is built for them."""
+    """(training samples with their weights, validation samples or None), checked; builds an unbuilt model."""
     loss = settings.loss
     train = samples_of(model, data, loss, "train", weights=sample_weight, seed=settings.seed)
     train = with_class_weights(train, class_weight, loss, output_shape(model, train)[-1], "train")
