@@ -51,7 +51,7 @@ class ProgressBar:
     def _epoch(self, event: EpochDone) -> None:
         line = epoch_line(event.epoch, self.epochs, event.metrics)
         if self.bar is not None:
-            self.bar.console.print(line, highlight=False)
+            self.bar.console.print(line, highlight=False, soft_wrap=True)
         else:
             print(line, file=self.stream, flush=True)
 

@@ -49,7 +49,7 @@ class Trace:
     """Every z, a, δ, parameter and gradient of one step.
 
     ``t["dense1.z"]`` and ``t["dense1.a"]`` are values, samples along the first axis; ``t.delta("dense1")`` is
-    δ = ∂L/∂z of a layer, ``t.grad(name)`` is ∂L/∂(any value or parameter), each of the shape of what it is the gradient of.
+    δ = ∂L/∂z of a layer, ``t.grad(name)`` is ∂L/∂(any value or parameter), each of the shape of what it is by.
     """
 
     graph: Graph

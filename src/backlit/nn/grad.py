@@ -19,7 +19,7 @@ from backlit.nn.model import Model
 
 
 def grad(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The gradient of ``function(a, b, …) -> scalar`` by its arguments: an array of each one's shape, a tuple of several.
+    """The gradient of ``function(a, b, …) -> scalar`` by its arguments: an array of its shape, a tuple for several.
 
     ``function`` may use ``+ - * / ** @``, comparisons, indexing, NumPy functions that have a rule, and ``backlit.ops``.
     Arguments are arrays or numbers; keyword arguments are passed on as they are. Raises GraphError where the result is

@@ -1,9 +1,9 @@
-"""First values of parameters. A weight W[O, …, I] has fan_in, the entries into one neuron, and fan_out, O times its field.
+"""First values of parameters. A weight W[O, …, I] has fan_in, its entries into one neuron, and fan_out likewise.
 
 Sources: Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks, AISTATS 2010
 (Xavier); He, Zhang, Ren, Sun: Delving deep into rectifiers, ICCV 2015 (He/Kaiming); LeCun, Bottou, Orr, Müller:
-Efficient BackProp, 1998 (LeCun); Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep linear networks,
-ICLR 2014 (orthogonal).
+Efficient BackProp, 1998 (LeCun); Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in
+deep linear networks, ICLR 2014 (orthogonal).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class VarianceScaling:
-    """Mean 0, variance ``scale`` / fan, fan being fan_in, fan_out, or their mean; Gaussian or uniform, ±√(3·variance)."""
+    """Mean 0, variance ``scale`` / fan; fan is fan_in, fan_out or their mean; Gaussian, or uniform on ±√(3·variance)."""
 
     scale: float
     fan: str
