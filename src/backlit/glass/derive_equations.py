@@ -1,0 +1,288 @@
+"""Equations of a traced step: each is a rule's formula with the arrays of one node, so it can be printed and computed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backlit import rules
+from backlit.core.types import Array
+from backlit.glass.derive_matrix import Matrix, matrix_form
+from backlit.glass.derive_simplify import Facts, simplified, slope
+from backlit.glass.derive_symbols import Mark, Printer, Symbols
+from backlit.glass.explain import positions
+from backlit.glass.trace import Trace
+from backlit.graph.graph import Node, differentiable_positions
+from backlit.rules import Rule
+from backlit.rules._formula_syntax import index_name, is_over_index, subscripts
+from backlit.rules.formula import Formula, bind, formulas_of, parse
+
+
+@dataclass(frozen=True)
+class Source:
+    """The lines of a rule that compute something."""
+
+    place: str
+    """``backlit/rules/linear.py:17``"""
+    code: str
+
+    @classmethod
+    def of(cls, function: Any) -> Source:
+        """The source of a rule's function, below its decorators and partials."""
+        while isinstance(function, partial):
+            function = function.func
+        function = inspect.unwrap(function)
+        lines, first = inspect.getsourcelines(function)
+        path = Path(inspect.getsourcefile(function) or "")
+        base = next((p.parent for p in path.parents if p.name == "backlit"), path.parent)
+        return cls(f"{path.relative_to(base).as_posix()}:{first}", "".join(lines).rstrip())
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One formula of one node. ``stored`` is what the engine has for the whole of it; None for a share of a gradient."""
+
+    name: str
+    """Of the value, or ``∂`` and the name of the value that it is the gradient of."""
+    formula: Formula
+    arrays: Mapping[str, Any]
+    shape: tuple[int, ...]
+    marks: Mapping[str, Mark]
+    samples: int
+    rule: Rule
+    stored: Array | None = None
+    part: slice | None = None
+    """Which entries of a variadic rule's gradient belong to this input."""
+
+    def evaluate(self) -> Array:
+        """The formula by plain loops over its indices, in float64; the shape of the value."""
+        whole = self.formula.evaluate(self.arrays, {}, self._whole)
+        return whole if self.part is None else whole.reshape(-1)[self.part].reshape(self.shape)
+
+    @property
+    def _whole(self) -> tuple[int, ...]:
+        return self.shape if self.part is None else (int(self.arrays[self.formula.target[1:]].size),)
+
+    @cached_property
+    def printer(self) -> Printer:
+        """Prints the formula with the graph's symbols."""
+        ranks = {name: a.ndim for name, a in self.arrays.items() if hasattr(a, "ndim")}
+        ranks[self.formula.target] = len(self._whole)
+        return Printer(self.formula, self.marks, ranks, self.counts, samples=not self.name.endswith(".next"))
+
+    @cached_property
+    def counts(self) -> dict[str, str]:
+        """How many values each index has: N for samples."""
+        found = {}
+        for node in ast.walk(self.formula.expression):
+            if isinstance(node, ast.Call) and is_over_index(node):
+                items = node.args if node.func.id == "Count" else node.args[:-1]  # type: ignore[attr-defined]
+                found |= {index_name(i): self._count(index_name(i)) for i in items}
+        return found
+
+    def _count(self, letter: str) -> str:
+        from backlit.rules._formula_eval import FLOAT, Evaluation
+
+        size = math.prod(Evaluation(self.formula, self.arrays, {}, self._whole, arithmetic=FLOAT).extents[letter])
+        return "N" if letter in ("n", "m") and size == self.samples else str(size)
+
+    @property
+    def left(self) -> str:
+        """The left side in LaTeX."""
+        return self.printer.left()
+
+    @property
+    def right(self) -> str:
+        """The right side in LaTeX."""
+        return self.printer.right()
+
+    @cached_property
+    def matrix(self) -> Matrix | None:
+        """The formula in matrix notation, where it is a product."""
+        return matrix_form(self.formula)
+
+    def bold(self, name: str, one: bool = False) -> str:  # noqa: FBT001, FBT002  as matrix forms call it
+        """The symbol of a whole array, or of one sample's row of it, as a vector or matrix."""
+        indices = ("n",) if one else ()
+        if name in self.marks or not name.startswith("d"):
+            return self.marks[name].latex(indices, bold=True)
+        return rf"\frac{{\partial L}}{{\partial {self.marks[name[1:]].latex(indices, bold=True)}}}"
+
+    @property
+    def source(self) -> Source:
+        """The lines of the rule that compute it."""
+        return Source.of(self.rule.backward if self.name.startswith("∂") else self.rule.forward)
+
+    def chain(self) -> str | None:
+        r"""The chain rule before it is worked out: ``\sum_j \frac{∂L}{∂z_j} \frac{∂z_j}{∂a_k}``; None for the loss itself."""
+        outputs = [o for o in self.rule.differentiated if f"d{o}" in self.formula.names]
+        if len(outputs) != 1 or self.formula.moves:
+            return None
+        own, printer = self.formula.target[1:], self.printer
+        found = _widest(self.formula, f"d{outputs[0]}")
+        if found is None:
+            over, inner = list(printer.missing()), printer.indexed(outputs[0], None)
+        else:
+            over, inner = found[0], printer.indexed(outputs[0], found[1])
+        below = ",".join(printer.letters.get(i, i) for i in over)
+        lower = printer.indexed(own, None if self.formula.indices is None else [i.lstrip("*") for i in self.formula.indices])
+        sums = rf"\sum_{{{below}}} " if over else ""
+        return rf"{sums}\frac{{\partial L}}{{\partial {inner}}} \cdot \frac{{\partial {inner}}}{{\partial {lower}}}"
+
+
+def _widest(formula: Formula, name: str) -> tuple[list[str], list[str]] | None:
+    """(indices summed over, all indices) where the formula reads ``name`` summed over the most indices."""
+    bound = {index_name(i) for n in ast.walk(formula.expression) if isinstance(n, ast.Call) and is_over_index(n) for i in n.args[:-1]}
+    reads = [
+        [index_name(i) for i in subscripts(n)]
+        for n in ast.walk(formula.expression)
+        if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Name) and n.value.id == name
+    ]
+    sized = [([i for i in items if i in bound], items) for items in reads]
+    return max(sized, key=lambda s: len(s[0]), default=None)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """∂L/∂value: one share from every node that reads the value, added up."""
+
+    name: str
+    shares: tuple[Equation, ...]
+    nodes: tuple[Node, ...]
+    stored: Array
+
+    def evaluate(self) -> Array:
+        """The sum of the shares."""
+        return np.sum([s.evaluate() for s in self.shares], axis=0)
+
+
+@dataclass(frozen=True)
+class Equations:
+    """All equations of a trace."""
+
+    trace: Trace
+    symbols: Symbols = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "symbols", Symbols(self.trace.graph))
+
+    @property
+    def samples(self) -> int:
+        """N, the samples of the batch."""
+        return int(self.trace.values[self.trace.graph.inputs[0]].shape[0])
+
+    def forward(self, node: Node) -> list[Equation]:
+        """How a node's outputs are computed, what the first one needs first."""
+        rule = rules.get(node.rule)
+        made = [self._equation(node, o, name, self.trace.values[name]) for o, name in zip(rule.outputs, node.outputs, strict=True)]
+        return [e for e in (*made[1:], made[0]) if e is not None]
+
+    def gradient(self, name: str) -> Gradient | None:
+        """Where ∂L/∂name comes from; None where no gradient flows, and for the loss itself."""
+        uses = [(node, i) for node in self.trace.graph.nodes for v, i in differentiable_positions(node) if v == name]
+        uses = [(node, i) for node, i in uses if any(o in self.trace.grads for o in node.outputs)]
+        if name not in self.trace.grads or not uses:
+            return None
+        shares = tuple(self._share(node, i, name) for node, i in uses)
+        stored = self.trace.grads[name]
+        if len(shares) == 1:
+            shares = (replace(shares[0], stored=stored),)
+        return Gradient(name, shares, tuple(n for n, _ in uses), stored)
+
+    def slope(self, node: Node) -> Equation | None:
+        """f' of an elementwise activation; None for any other node."""
+        rule = rules.get(node.rule)
+        lines = formulas_of(rule)
+        made = f"d{rule.inputs[0]}"
+        if not (len(rule.inputs) == len(rule.outputs) == 1 and made in lines and lines[made].elementwise) or rule.variadic:
+            return None
+        found = self._equation(node, made, f"∂{node.inputs[0]}", self.trace.values[node.operands[0]])
+        return found and replace(found, formula=slope(found.formula, f"d{rule.outputs[0]}"), stored=None)
+
+    def _share(self, node: Node, position: int, name: str) -> Equation:
+        rule = rules.get(node.rule)
+        target = f"d{rule.inputs[0] if rule.variadic else rule.differentiable[position]}"
+        found = self._equation(node, target, f"∂{name}", None)
+        assert found is not None
+        if not rule.variadic:
+            return found
+        sizes = [self.trace.values[i].size for i in node.operands]
+        start = sum(sizes[:position])
+        return replace(found, part=slice(start, start + sizes[position]), shape=self.trace.values[name].shape)
+
+    def _equation(self, node: Node, target: str, name: str, stored: Array | None) -> Equation | None:
+        rule = rules.get(node.rule)
+        if target not in formulas_of(rule):
+            return None
+        arrays, marks = self._arrays(node, rule), self._marks(node, rule)
+        formula = simplified(formulas_of(rule)[target], _facts(node, rule, arrays))
+        shape = self.trace.values[name.removeprefix("∂")].shape
+        return Equation(name, formula, arrays, shape, marks, self.samples, rule, stored)
+
+    def _arrays(self, node: Node, rule: Rule) -> dict[str, Any]:
+        inputs = [None if i is None else self.trace.values[i] for i in node.inputs]
+        found = bind(rule, inputs, [self.trace.values[o] for o in node.outputs], node.attributes)
+        outputs = zip(rule.outputs, node.outputs, strict=True)
+        found |= {f"d{o}": self.trace.grads[v] for o, v in outputs if v in self.trace.grads}
+        if rule.moves:
+            found["source"] = positions(node, [i.shape for i in inputs if i is not None])
+        return found
+
+    def _marks(self, node: Node, rule: Rule) -> dict[str, Mark]:
+        if rule.variadic:
+            listed = ";\\,".join(self.symbols.mark(i).latex() for i in node.operands)
+            pairs = [(rule.outputs[0], node.outputs[0])]
+            marks = {rule.inputs[0]: Mark(rf"\left[{listed}\right]")}
+        else:
+            marks = {}
+            pairs = [(local, v) for local, v in zip(rule.inputs, node.inputs, strict=True) if v is not None]
+            pairs += zip(rule.outputs, node.outputs, strict=True)
+        marks |= {local: self.symbols.mark(v) for local, v in pairs}
+        return marks | {f"d{local}": m for local, v in pairs if (m := self.symbols.gradient(v)) is not None}
+
+    def every(self) -> Iterator[Equation | Gradient]:
+        """All equations, forward and then backward."""
+        for node in self.trace.graph.nodes:
+            yield from self.forward(node)
+        found = (self.gradient(name) for name in reversed(self.trace.grads))
+        yield from (g for g in found if g is not None)
+
+
+def _facts(node: Node, rule: Rule, arrays: Mapping[str, Any]) -> Facts:
+    """Absent inputs, neutral attributes, ∂L/∂L = 1, and the axes of starred indices."""
+    numbers = {n: _whole(v) for n, v in rule.absent.items() if not hasattr(arrays.get(n), "shape")}
+    numbers |= {n: arrays[n] for n in rule.attributes if n != "axis" and _neutral(arrays[n])}
+    if "loss" in node.outputs:
+        numbers["dloss"] = 1
+    decides = {n: a for n, a in arrays.items() if np.ndim(a) == 0 and not isinstance(a, str) and a is not None and n not in numbers}
+    return Facts(numbers, decides, _axes(rule, arrays))
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
+def _neutral(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1))
+
+
+def _axes(rule: Rule, arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The axes of each starred index that stands for none."""
+    found: dict[str, tuple[int, ...]] = {}
+    for line in rule.formulas:
+        formula = parse(line)
+        for node in ast.walk(formula.expression):
+            if isinstance(node, ast.Subscript) and hasattr(a := arrays.get(node.value.id), "shape"):  # type: ignore[attr-defined]
+                items = subscripts(node)
+                star = next((index_name(i) for i in items if isinstance(i, ast.Starred)), None)
+                if star is not None and "axis" not in arrays and not formula.moves:
+                    found[star] = max(found.get(star, ()), (1,) * (a.ndim - len(items) + 1))
+    return {letter: axes for letter, axes in found.items() if axes == ()}
