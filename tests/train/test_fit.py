@@ -23,7 +23,17 @@ def run(model=None, data=None, **changes):
 
 def test_the_figures_of_an_epoch():
     found = run(validation=labelled(6, seed=1))
-    keys = ["epoch", "step", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "gradient_norm", "seconds"]
+    keys = [
+        "epoch",
+        "step",
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "learning_rate",
+        "gradient_norm",
+        "seconds",
+    ]
     assert list(found.history) == keys
     assert found.history["epoch"] == [1, 2, 3]
     assert found.history["step"] == [4, 8, 12]
@@ -45,7 +55,9 @@ def test_the_loss_of_an_epoch_is_that_of_its_samples():
     w = np.linspace(0, 3, 14)
     for weights, counted in ((None, np.ones(14)), (w, w)):
         found = run(model, (X, y), optimizer=bl.SGD(1e-12), epochs=1, sample_weight=weights)
-        assert found.history["loss"][0] == pytest.approx(-np.sum(counted * log_p[range(14), y]) / counted.sum(), rel=1e-8)
+        assert found.history["loss"][0] == pytest.approx(
+            -np.sum(counted * log_p[range(14), y]) / counted.sum(), rel=1e-8
+        )
         hits = z.argmax(axis=1) == y
         assert found.history["accuracy"][0] == pytest.approx(np.sum(counted * hits) / counted.sum(), rel=1e-12)
 
@@ -323,7 +335,9 @@ def test_the_handler_of_ctrl_c_is_put_back():
 
 
 def test_a_second_ctrl_c_stops_at_once():
-    recorder = Recorder(lambda event: isinstance(event, StepDone) and [signal.raise_signal(signal.SIGINT) for _ in "12"])
+    recorder = Recorder(
+        lambda event: isinstance(event, StepDone) and [signal.raise_signal(signal.SIGINT) for _ in "12"]
+    )
     with pytest.raises(KeyboardInterrupt):
         run(callbacks=[recorder])
     assert recorder.kinds() == ["RunStarted", "StepDone"]

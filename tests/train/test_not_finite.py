@@ -92,9 +92,7 @@ def test_later_parts_of_a_step_are_looked_at_too():
     X[3] = 1e38
     model = bl.Sequential(bl.Dense(2, init=1.0)).build((4,))
     with pytest.raises(NumericError, match="step 1: dense1.z is not finite"):
-        bl.fit(
-            model, (X, np.zeros((4, 2))), loss="mse", batch_size=2, accumulate=2, shuffle=False, progress=False
-        )
+        bl.fit(model, (X, np.zeros((4, 2))), loss="mse", batch_size=2, accumulate=2, shuffle=False, progress=False)
 
 
 def test_a_loss_weighed_to_nothing_is_no_error():

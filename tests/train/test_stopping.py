@@ -155,7 +155,9 @@ def test_early_stopping_on_a_metric_of_ones_own():
 
 def test_until_converged_stops_when_the_loss_stands_still():
     X, y = valued()
-    found = run(linear(outputs=2), (X, y), loss="mse", optimizer=bl.SGD(0.2), epochs=2000, until="converged", batch_size=14)
+    found = run(
+        linear(outputs=2), (X, y), loss="mse", optimizer=bl.SGD(0.2), epochs=2000, until="converged", batch_size=14
+    )
     losses = np.array(found.history["loss"])
     still = np.abs(np.diff(losses)) <= 1e-4 * losses[1:]
     first = next(i for i in range(2, len(still)) if still[i - 2 : i + 1].all())

@@ -187,7 +187,7 @@ class Trainer:
     def _resume(self, place: RunDir) -> None:
         """Go on from the last snapshot; the run must be the same but for its number of epochs."""
         old, new = place.read_record(), self._record()
-        for part, free in (("settings", "epochs"), ("data", ""), ("model", "seed")):
+        for part, free in (("settings", "epochs"), ("model", "seed"), ("data", "")):
             told, tells = ({k: v for k, v in plain(r[part]).items() if k != free} for r in (old, new))
             require_same(told, tells, str(place.path), part)
         self.progress = p = place.last()
