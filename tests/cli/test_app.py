@@ -74,11 +74,11 @@ BAD = {
     "unknown command": (["trian", "digits"], "BL001", "did you mean train"),
     "unknown option": (["train", "moons", "--hiden", "3"], "BL702", "--hidden"),
     "no data": (["train"], "BL703", "DATA"),
-    "not a number": (["train", "moons", "--lr", "fast"], "BL704", "--lr <float>"),
+    "not a number": (["train", "moons", "--lr", "fast"], "BL704", "expected: --lr"),
     "out of range": (["train", "moons", "--epochs", "0"], "BL704", "--epochs"),
     "no value": (["train", "moons", "--lr"], "BL701", "requires an argument"),
     "one word too many": (["train", "moons", "circles"], "BL701", "circles"),
-    "no such language": (["train", "moons", "--lang", "fr"], "BL704", "--lang <en|zh>"),
+    "no such language": (["train", "moons", "--lang", "fr"], "BL704", "en|zh"),
     "unknown data": (["train", "moon"], "BL001", "did you mean moons"),
     "no such file": (["train", "nowhere.csv"], "BL501", "nowhere.csv"),
     "unknown optimizer": (["train", "moons", "--quiet", "--optimizer", "adan"], "BL001", "did you mean adam"),
@@ -140,6 +140,8 @@ def broken(error):
         (NumericError("not_finite_step", where="loss", step=3, snapshot="-", got="loss = nan"), 1),
         (FileError("disk_full", where="run.json", size=3, got="no space"), 1),
         (FileError("file_missing", where="m.safetensors", got="nothing"), 2),
+        (PermissionError(13, "Permission denied", "m.safetensors"), 1),
+        (MemoryError("Unable to allocate 182. TiB"), 2),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -149,6 +151,20 @@ def test_exit_codes(capsys, monkeypatch, error, code):
     assert out == ""
     assert err
     assert "Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_one(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine", "utf-8")
+    _, err = called(capsys, "train", "moons", *TINY, "--out", "file/run", code=1)
+    assert "file/run" in err
+    assert (tmp_path / "file").read_text("utf-8") == "mine"
+
+
+def test_a_run_that_explodes_names_step_and_snapshot(capsys):
+    words = ("--optimizer", "sgd", "--lr", "1e30", "--schedule", "constant")
+    _, err = called(capsys, "train", "moons", *TINY, "--epochs", "30", *words, code=1)
+    assert "BL401" in err
+    assert re.search(r"runs/moons/snapshots/step-\d{8}.safetensors", err)
 
 
 def test_an_error_nobody_foresaw_is_raised_for_whoever_asks(capsys, monkeypatch):

@@ -23,8 +23,8 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 """The base of what is wrong with a command line; typer shows only its heir."""
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-_FAILURES = ("disk_full", "write_failed", "data_absent")
-"""Errors of files that are nobody's slip on the command line."""
+_FAILURES = ("disk_full", "write_failed", "data_absent", "cli_system")
+"""Errors of files that are no slip of whoever typed the command."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -36,9 +36,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     with use_language(_language(words)):
         try:
             return _run(words)
-        except BacklitError as error:
-            show.error(error.as_dict(), str(error), as_json="--json" in words)
-            return _code(error)
         except KeyboardInterrupt:
             show.note(say("cli_stopped_at_once"))
             return INTERRUPTED
@@ -46,7 +43,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             show.silence()
             return FAILED
         except Exception as error:  # noqa: BLE001  the last line of defence: nobody should read a traceback unasked
-            return _unexpected(error, as_json="--json" in words)
+            message = error if isinstance(error, BacklitError) else _message_for(error)
+            show.error(message.as_dict(), str(message), as_json="--json" in words)
+            return _code(message)
 
 
 def _run(words: list[str]) -> int:
@@ -104,17 +103,19 @@ def _language(words: Sequence[str]) -> str | None:
 
 
 def _code(error: BacklitError) -> int:
-    if isinstance(error, InputError | UnknownNameError):
-        return BAD_INPUT
-    return BAD_INPUT if isinstance(error, FileError) and error.key not in _FAILURES else FAILED
+    bad_input = isinstance(error, InputError | UnknownNameError | FileError) and error.key not in _FAILURES
+    return BAD_INPUT if bad_input else FAILED
 
 
-def _unexpected(error: Exception, *, as_json: bool) -> int:
+def _message_for(error: Exception) -> BacklitError:
+    """An error that backlit did not raise itself, as one of its own; with $BACKLIT_DEBUG it is raised as it is."""
     if os.environ.get("BACKLIT_DEBUG"):
         raise error
-    message = InputError("cli_unexpected", got=f"{type(error).__name__}: {error}")
-    show.error(message.as_dict(), str(message), as_json=as_json)
-    return FAILED
+    if isinstance(error, MemoryError):
+        return InputError("cli_memory", got=str(error))
+    if isinstance(error, OSError):
+        return FileError("cli_system", where=error.filename or "?", got=error.strerror or str(error))
+    return BacklitError("cli_unexpected", got=f"{type(error).__name__}: {error}")
 
 
 def _complaint(error: Any) -> BacklitError:

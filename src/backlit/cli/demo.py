@@ -27,21 +27,22 @@ PLACE = Path("runs/demo")
 def answer(options: Demo) -> Answer:
     """Exit code 1 where a gradient is not confirmed."""
     run, job = _train(quiet=options.as_json)
-    accuracy = train.score(job, run)[0]["accuracy"]
+    found, _ = train.score(job, run)
     X, y = job.data.test or job.data.train
     with np.errstate(all="ignore"):
         report = gradient_check(run.model, X[:SAMPLES], y[:SAMPLES], loss=job.loss)
         worked = work_out(run.model, X[:SAMPLES], y[:SAMPLES], loss=job.loss, layer="dense2", before="dense1")
-    verdict = "ok" if report.ok else "NOT ok"
-    last = say("demo_last", accuracy=f"{accuracy:.3f}", verdict=verdict, worst=f"{report.worst:.1e}", place=run.dir)
-    data = {"test_accuracy": accuracy, "check": report.as_dict(), "worked": worked.as_dict(), "run": str(run.dir)}
-    text = ("", *check.text(report), "", *worked.text(), "", last)
+    verdict, worst = "ok" if report.ok else "NOT ok", f"{report.worst:.1e}"
+    last = say("demo_last", accuracy=f"{found['accuracy']:.3f}", verdict=verdict, worst=worst, place=run.dir)
+    text = (*train.report(job, run, found), "", *check.text(report), "", *worked.text(), "", last)
+    data = {"test": found, "check": report.as_dict(), "worked": worked.as_dict(), "run": str(run.dir)}
     return Answer(data, text, code=0 if report.ok else 1)
 
 
 def _train(*, quiet: bool) -> tuple[bl.Run, Job]:
-    options = Train(**SETTINGS, out=PLACE, overwrite=True, quiet=quiet)
+    options = Train(**SETTINGS, out=PLACE, overwrite=True, quiet=True)
     job = Job.of(options)
     if not quiet:
         show.note(job.data.describe())
+        show.note(say("demo_training", hidden=options.hidden, epochs=options.epochs))
     return train.fit(job, options, PLACE), job

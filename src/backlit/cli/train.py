@@ -58,7 +58,7 @@ def answer(options: Train) -> Answer:
     RunDir(place).write_record(run.record)
     shown = matrix if options.confusion else None
     data = _facts(run) | {"test": found} | ({} if shown is None else {"confusion": shown.tolist()})
-    return Answer(data, tuple(_text(job, run, found, shown)))
+    return Answer(data, (*report(job, run, found, shown), say("train_next", place=run.dir)))
 
 
 def fit(job: Job, options: Train, place: Path) -> bl.Run:
@@ -158,26 +158,27 @@ def _facts(run: bl.Run) -> dict[str, Any]:
     history = {name: values[-1] for name, values in run.history.items() if name not in ("seconds", "learning_rate")}
     parameters = sum(p.size for p in run.model.params.values())
     known = {"run": str(run.dir), "step": run.step, "reason": run.reason, "parameters": parameters}
-    return known | {"seconds": sum(run.history.get("seconds", [])), "last_epoch": history}
+    return known | {"seconds": _seconds(run), "last_epoch": history}
 
 
-def _text(job: Job, run: bl.Run, found: dict[str, float], matrix: Array | None) -> list[Any]:
-    facts = _facts(run)
+def _seconds(run: bl.Run) -> float:
+    return sum(run.history.get("seconds", []))
+
+
+def report(job: Job, run: bl.Run, found: dict[str, float], matrix: Array | None = None) -> tuple[Any, ...]:
+    """What :func:`score` found out, and where the run lies, as text."""
+    tested = _tested(job, found) if found else ()
+    confusion = () if matrix is None else (say("confusion_title"), _matrix_table(job, matrix))
+    epochs, seconds = len(run.history.get("epoch", ())), f"{_seconds(run):.1f}"
+    how = {"epochs": epochs, "seconds": seconds, "reason": say(f"reason_{run.reason}")}
+    return *tested, *confusion, say("train_run", place=run.dir, step=run.step, **how)
+
+
+def _tested(job: Job, found: dict[str, float]) -> tuple[str, ...]:
     part = say("part_test" if job.data.test else "part_validation")
-    shown = "  ".join(
-        f"{say(f'figure_{name}')} {_figure(name, value)}" for name, value in found.items() if name != "samples"
-    )
-    lines: list[Any] = [say("train_test", part=part, figures=shown, samples=found["samples"])] if found else []
-    if job.data.classes is None and found:
-        lines.append(say("train_units", target=job.data.target.name))
-    if matrix is not None:
-        lines += [say("confusion_title"), _matrix_table(job, matrix)]
-    reason = say(f"reason_{run.reason}")
-    epochs = int(run.history["epoch"][-1]) if run.history else 0
-    lines.append(
-        say("train_run", place=run.dir, step=run.step, epochs=epochs, seconds=f"{facts['seconds']:.1f}", reason=reason)
-    )
-    return [*lines, say("train_next", place=run.dir)]
+    shown = "  ".join(f"{say(f'figure_{name}')} {_figure(name, found[name])}" for name in found if name != "samples")
+    line = say("train_test", part=part, figures=shown, samples=f"{found['samples']:,}")
+    return (line,) if job.data.classes else (line, say("train_units", target=job.data.target.name))
 
 
 def _figure(name: str, value: float) -> str:
