@@ -6,7 +6,7 @@ import ast
 import inspect
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -169,10 +169,7 @@ class Equations:
     """All equations of a trace."""
 
     trace: Trace
-    symbols: Symbols = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "symbols", Symbols(self.trace.graph))
+    symbols: Symbols
 
     @property
     def samples(self) -> int:
@@ -198,7 +195,7 @@ class Equations:
         return Gradient(name, shares, tuple(n for n, _ in uses), stored)
 
     def slope(self, node: Node) -> Equation | None:
-        """f' of an elementwise activation; None for any other node."""
+        """F' of an elementwise activation; None for any other node."""
         rule = rules.get(node.rule)
         lines = formulas_of(rule)
         made = f"d{rule.inputs[0]}"
@@ -223,7 +220,7 @@ class Equations:
         if target not in formulas_of(rule):
             return None
         arrays, marks = self._arrays(node, rule), self._marks(node, rule)
-        formula = simplified(formulas_of(rule)[target], _facts(node, rule, arrays))
+        formula = simplified(formulas_of(rule)[target], _facts(node, rule, arrays, self._scalars(node, rule)))
         shape = self.trace.values[name.removeprefix("∂")].shape
         return Equation(name, formula, arrays, shape, marks, self.samples, rule, stored)
 
@@ -233,8 +230,14 @@ class Equations:
         outputs = zip(rule.outputs, node.outputs, strict=True)
         found |= {f"d{o}": self.trace.grads[v] for o, v in outputs if v in self.trace.grads}
         if rule.moves:
-            found["source"] = positions(node, [i.shape for i in inputs if i is not None])
+            found["source"] = positions(node, inputs)
         return found
+
+    def _scalars(self, node: Node, rule: Rule) -> dict[str, float]:
+        """Inputs that are a constant number of the graph, by the rule's names."""
+        constants = self.trace.graph.constants
+        given = [] if rule.variadic else zip(rule.inputs, node.inputs, strict=True)
+        return {local: _whole(float(constants[v])) for local, v in given if v in constants and not np.ndim(constants[v])}
 
     def _marks(self, node: Node, rule: Rule) -> dict[str, Mark]:
         if rule.variadic:
@@ -256,9 +259,9 @@ class Equations:
         yield from (g for g in found if g is not None)
 
 
-def _facts(node: Node, rule: Rule, arrays: Mapping[str, Any]) -> Facts:
-    """Absent inputs, neutral attributes, ∂L/∂L = 1, and the axes of starred indices."""
-    numbers = {n: _whole(v) for n, v in rule.absent.items() if not hasattr(arrays.get(n), "shape")}
+def _facts(node: Node, rule: Rule, arrays: Mapping[str, Any], scalars: Mapping[str, float]) -> Facts:
+    """Absent inputs, constants, neutral attributes, ∂L/∂L = 1, and the axes of starred indices."""
+    numbers = dict(scalars) | {n: _whole(v) for n, v in rule.absent.items() if not hasattr(arrays.get(n), "shape")}
     numbers |= {n: arrays[n] for n in rule.attributes if n != "axis" and _neutral(arrays[n])}
     if "loss" in node.outputs:
         numbers["dloss"] = 1

@@ -49,7 +49,7 @@ def simplified(formula: Formula, facts: Facts) -> Formula:
 
 
 def slope(formula: Formula, gradient: str) -> Formula:
-    """f' of an elementwise rule: its gradient formula, which is linear in ``gradient``, with 1 put for that."""
+    """F' of an elementwise rule: its gradient formula, which is linear in ``gradient``, with 1 put for that."""
     return simplified(formula, Facts({gradient: 1}, {}, {}))
 
 

@@ -1,0 +1,87 @@
+"""The longer way through a fused rule: its ``expand`` as a graph of smaller rules, with its own trace and symbols."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from backlit import rules
+from backlit.glass.derive_equations import Equation, Equations, Gradient
+from backlit.glass.derive_symbols import Mark, Symbols
+from backlit.glass.trace import Trace, of_graph
+from backlit.graph import functions
+from backlit.graph.builder import Builder
+from backlit.graph.graph import Node
+
+
+@dataclass(frozen=True)
+class Steps(Symbols):
+    """Symbols of the smaller steps, ``u^{[1]}``, …; what comes from outside keeps its own, and a copy that of its original."""
+
+    outer: Symbols
+    copies: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Number of each step."""
+        names = [o for node in self.graph.nodes for o in node.outputs if o not in self.copies]
+        return {name: i for i, name in enumerate(names[:-1], start=1)}
+
+    def mark(self, name: str) -> Mark:
+        """The symbol of a value."""
+        name = self.copies.get(name, name)
+        if name in self.outer.graph.values:
+            return self.outer.mark(name)
+        if name in self.graph.constants:
+            return Mark("c", f"[{name.removeprefix('constant')}]")
+        return Mark("u", f"[{self.numbers[name]}]") if name in self.numbers else Mark("L")
+
+
+@dataclass(frozen=True)
+class Longer:
+    """The steps forward and the chain rule back; ``gap`` is how far its result is from the fused rule's."""
+
+    forward: tuple[Equation, ...]
+    backward: tuple[Gradient, ...]
+    gap: float
+
+
+def longer_way(outer: Equations, node: Node) -> Longer | None:
+    """The steps of a node whose rule has an ``expand``; None for any other."""
+    if rules.get(node.rule).expand is None:
+        return None
+    trace = _trace(outer.trace, node)
+    copies = _copies(Equations(trace, Steps(trace.graph, outer.symbols)))
+    equations = Equations(trace, Steps(trace.graph, outer.symbols, copies))
+    forward = [e for n in trace.graph.nodes for e in equations.forward(n) if e.name not in copies]
+    reached = [n for n in reversed(trace.graph.nodes) if n.name in trace.grads and n.name not in copies]
+    own = [i for i in node.operands if i in trace.grads]
+    found = [equations.gradient(name) for name in (*(n.name for n in reached), *own)]
+    gap = max(float(np.max(np.abs(trace.grads[i] - outer.trace.grads[i]))) for i in own)
+    return Longer(tuple(forward), tuple(g for g in found if g is not None), gap)
+
+
+def _trace(trace: Trace, node: Node) -> Trace:
+    """One step of the small graph, for the same operands."""
+    rule = rules.get(node.rule)
+    builder = Builder(dtype=trace.graph.values[node.name].dtype)
+    leaves = {i: builder.input(i, trace.values[i].shape, trace.values[i].dtype.name) for i in dict.fromkeys(node.operands)}
+    assert rule.expand is not None
+    result = rule.expand(functions, *(leaves.get(i or "") for i in node.inputs), **node.attributes)
+    graph = builder.graph((result,))
+    return of_graph(graph, {i: trace.values[i] for i in leaves} | dict(graph.constants))
+
+
+def _copies(equations: Equations) -> dict[str, str]:
+    """Value -> the one that it only repeats, as u·1 and u + 0 do."""
+    found: dict[str, str] = {}
+    for node in equations.trace.graph.nodes:
+        (equation,) = equations.forward(node)
+        names = dict(zip(rules.get(node.rule).inputs, node.inputs, strict=False))
+        kept = equation.formula.expression
+        if isinstance(kept, ast.Name) and (source := names.get(kept.id)) and equation.arrays[kept.id].shape == equation.shape:
+            found[node.name] = found.get(source, source)
+    return found

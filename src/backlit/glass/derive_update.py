@@ -1,0 +1,52 @@
+"""The optimizer's formulas as equations, and one weight's update with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from backlit.glass.derive_equations import Equation
+from backlit.glass.derive_symbols import Mark
+from backlit.optim.base import Optimizer
+from backlit.rules import get
+from backlit.rules.formula import parse
+
+_MARKS = {
+    "p": Mark(r"\theta"),
+    "g": Mark("g"),
+    "lr": Mark(r"\alpha"),
+    "t": Mark("t"),
+    "m": Mark("m"),
+    "v": Mark("v"),
+    "m_hat": Mark(r"\hat{m}"),
+    "v_hat": Mark(r"\hat{v}"),
+    "mu": Mark(r"\mu"),
+    "eps": Mark(r"\varepsilon"),
+    "beta1": Mark(r"\beta_{1}"),
+    "beta2": Mark(r"\beta_{2}"),
+}
+
+
+def first_rate(optimizer: Optimizer) -> float:
+    """The learning rate of the first update of a run of a thousand."""
+    return float(optimizer.schedule(1, 1000, 100))
+
+
+def mark(name: str) -> Mark:
+    """The symbol of a name in an update's formulas."""
+    return _MARKS.get(name, Mark(rf"\mathrm{{{name}}}".replace("_", r"\_")))
+
+
+def update_equations(optimizer: Optimizer, known: Mapping[str, Any]) -> Iterator[tuple[Equation, float]]:
+    """Each formula of the update with the numbers it reads, and its value; in order, for one entry of a parameter.
+
+    ``known`` has p, g, lr, t and the slots as they are before the update.
+    """
+    numbers: dict[str, Any] = dict(optimizer.options) | dict(known)
+    for line in optimizer.formulas:
+        formula = parse(line)
+        marks = {name: mark(name) for name in (*formula.names, formula.target)}
+        equation = Equation(f"update {formula.target}", formula, dict(numbers), (), marks, 1, get("add"))
+        value = float(equation.evaluate())
+        yield equation, value
+        numbers[formula.target] = value
