@@ -35,7 +35,7 @@ def everything():
 
 
 def full_run(run_dir, **changes):
-    """A run of 12 steps in 6 epochs with dropout, batchnorm, accumulation, NAdam, a plateau schedule, early stopping."""
+    """A run of 12 steps in 6 epochs with dropout, batchnorm, accumulation, NAdam, a plateau schedule and stopping."""
     X, y = labelled()
     Xv, yv = labelled(10, seed=1)
     yv = (yv + 1) % 3  # validation gets worse as training gets better: the stopping rules have work to do

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,7 @@ def problem(loss, *, weighted):
 
 def parts_of(samples, split):
     edges = np.cumsum([0, *split])
-    return [samples.rows(slice(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [samples.rows(slice(a, b)) for a, b in itertools.pairwise(edges)]
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "sample weights"])

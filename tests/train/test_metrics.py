@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_the_definition(name, weighted):
 def test_any_split_into_batches_gives_the_same(cuts, name):
     out, y, w = problem(name, weighted=True)
     edges = [0, *sorted(cuts), 23]
-    parts = [(out[a:b], y[a:b], w[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    parts = [(out[a:b], y[a:b], w[a:b]) for a, b in itertools.pairwise(edges) if b > a]
     assert figure(name, parts) == pytest.approx(figure(name, [(out, y, w)]), rel=1e-12)
 
 

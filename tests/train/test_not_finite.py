@@ -91,7 +91,7 @@ def test_later_parts_of_a_step_are_looked_at_too():
     X = np.ones((4, 4))
     X[3] = 1e38
     model = bl.Sequential(bl.Dense(2, init=1.0)).build((4,))
-    with pytest.raises(NumericError, match="step 1: dense1.z is not finite"):
+    with pytest.raises(NumericError, match=r"step 1: dense1\.z is not finite"):
         bl.fit(model, (X, np.zeros((4, 2))), loss="mse", batch_size=2, accumulate=2, shuffle=False, progress=False)
 
 

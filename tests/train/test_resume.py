@@ -283,7 +283,7 @@ def test_parameters_of_another_function_are_refused(tmp_path):
 
     settings = {"loss": "softmax_cross_entropy", "progress": False, "run_dir": tmp_path, "epochs": 1}
     bl.fit(bl.Model(narrow), (X, Y), **settings)
-    with pytest.raises(bl.BacklitError, match="dense1.W") as caught:
+    with pytest.raises(bl.BacklitError, match=r"dense1\.W") as caught:
         bl.fit(bl.Model(wide), (X, Y), resume=True, **settings)
     assert caught.value.code == "BL311"
 

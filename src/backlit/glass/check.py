@@ -26,8 +26,8 @@ from backlit.nn.model import Model
 TOLERANCE = 1e-6
 """Largest relative error of a right gradient: well above what the differences lose, a 500th of a slip of 0.05 %."""
 
-NEGLIGIBLE = 1e-9
-"""A derivative below this share of the whole gradient's norm, and no larger than its own noise, counts as zero."""
+SMALL = 1e-4
+"""A derivative below this share of the whole gradient's norm is small: see ``Row.error``."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Row:
     """Largest relative error |numeric - backpropagated| / scale over the directions tried; NaN where none could be.
 
     The scale is the derivative's size along that direction, or a typical one of this parameter where that is larger. A
-    derivative that is zero up to rounding (a bias before batch normalisation) is measured by the whole gradient's norm.
+    small derivative that differs by no more than noise is measured by the whole gradient's norm: a bias before batch
+    normalisation has derivative 0, and all that the differences see is rounding.
     """
     noise: float
     """What the differences themselves may be off by, in the same units, for that direction."""
@@ -170,11 +171,11 @@ def _errors(found: Derivative, backpropagated: float, typical: float, whole: flo
     """(relative error, noise), as :class:`Row` has them."""
     scale = max(abs(found.value), abs(backpropagated), typical)
     difference = abs(found.value - backpropagated)
-    if scale <= NEGLIGIBLE * whole and difference <= 10 * found.error:
+    if scale <= SMALL * whole and difference <= 10 * found.error:
         scale = whole
     if scale == 0.0:
         return 0.0, 0.0
-    return (difference / scale if np.isfinite(scale) else float("inf")), found.error / scale
+    return (difference / scale if np.isfinite(scale) else float("inf")), float(found.error / scale)
 
 
 def _verdict(tried: list[tuple[float, float]], tolerance: float) -> str:

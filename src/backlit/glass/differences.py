@@ -78,7 +78,7 @@ def _extrapolated(points: dict[float, Point], here: Point, h: float) -> Derivati
     fine = (points[h / 2].loss - points[-h / 2].loss) / h
     value = (4 * fine - coarse) / 3
     rounding = 4 * np.finfo(np.float64).eps * abs(here.loss) / h
-    return Derivative(value, abs(value - fine) + rounding, h, {})
+    return Derivative(value, float(abs(value - fine) + rounding), h, {})
 
 
 def _merged(counts: list[dict[str, int]]) -> dict[str, int]:
