@@ -177,9 +177,10 @@ def test_an_error_nobody_foresaw_is_raised_for_whoever_asks(capsys, monkeypatch)
         app.run(["summary", "moons"])
 
 
-def test_a_reader_that_leaves_is_no_disaster(tmp_path):
-    """`backlit summary moons | head -0`."""
-    process = start("summary", "moons", *TINY[:4], cwd=tmp_path)
+@pytest.mark.parametrize("words", [["--help"], ["summary", "moons"], ["summary", "moons", "--json"]])
+def test_a_reader_that_leaves_is_no_disaster(tmp_path, words):
+    """`backlit … | head -0`."""
+    process = start(*words, cwd=tmp_path)
     process.stdout.close()
     assert process.wait(30) == 1
     assert process.stderr.read() == ""

@@ -39,8 +39,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             show.note(say("cli_stopped_at_once"))
             return INTERRUPTED
-        except BrokenPipeError:
-            show.silence()
+        except BrokenPipeError:  # nobody reads any more, as in `backlit … | head`
             return FAILED
         except Exception as error:  # noqa: BLE001  the last line of defence: nobody should read a traceback unasked
             message = error if isinstance(error, BacklitError) else _message_for(error)

@@ -92,15 +92,13 @@ def _source(options: DataOptions) -> dict[str, Any]:
     drop = options.drop and [name.strip() for name in options.drop.split(",")]
     settings = {"target": options.target, "task": options.task, "drop": drop, "size": options.size}
     given = {name: value for name, value in settings.items() if value is not None}
-    allowed = {"size"} if options.data in NAMES else {"size", "task"} if _is_npz(options.data) else set(settings)
+    allowed = (
+        {"size"} if options.data in NAMES else {"size", "task"} if options.data.endswith(".npz") else set(settings)
+    )
     for name in given.keys() - allowed:
         raise InputError("cli_no_table", where=options.data, option=f"--{name}", got=str(given[name]))
-    place = options.data if options.data in NAMES else str(Path(options.data).absolute())
-    return {"source": place if _is_file(options.data) else options.data, "seed": options.seed, **given}
-
-
-def _is_npz(name: str) -> bool:
-    return name.endswith(".npz")
+    place = str(Path(options.data).absolute()) if _is_file(options.data) else options.data
+    return {"source": place, "seed": options.seed, **given}
 
 
 def _is_file(name: str) -> bool:

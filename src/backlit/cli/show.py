@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -77,8 +76,3 @@ def _print_rich(part: Any) -> None:
     width = None if sys.stdout.isatty() else 160
     console = Console(file=sys.stdout, width=width, highlight=False, emoji=False, markup=False)
     console.print(part)
-
-
-def silence() -> None:
-    """Let nothing more be written to a standard output that nobody reads any more, as in ``backlit … | head``."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
