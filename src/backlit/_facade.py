@@ -10,7 +10,7 @@ from backlit.glass import trace as tracing
 from backlit.glass.trace import Trace
 from backlit.train import fit as training
 from backlit.train import run as runs
-from backlit.train.replay import replay, verify
+from backlit.train.replay import Moment, replay, verify
 
 
 class Run(runs.Run):
@@ -24,13 +24,20 @@ class Run(runs.Run):
         """
         moment = replay(self, step, force=force)
         graph, env = moment.leaves(part)
-        grads, slots, params = moment.update()
-        update = tracing.Update(moment.trainer.settings.optimizer, moment.learning_rate, step, grads, slots, params)
+        update = _update(moment, part)
         return tracing.of_graph(graph, env, step=step, update=update, samples=moment.indices[part].tolist())
 
     def verify(self, *, force: bool = False) -> list[tuple[int, bool]]:
         """Replay every stretch between snapshots: (step, equal bit for bit) for each; errors as for :meth:`at`."""
         return verify(self, force=force)
+
+
+def _update(moment: Moment, part: int) -> tracing.Update:
+    grads, slots, params = moment.update()
+    settings = moment.trainer.settings
+    shares = [tracing.Share(*share) for share in moment.shares()]
+    made = (settings.optimizer, moment.learning_rate, moment.step, grads, slots, params)
+    return tracing.Update(*made, clip=settings.clip, shares=shares, part=part)
 
 
 @wraps(training.fit)

@@ -7,6 +7,7 @@ An entry is named ``<name>[<index>]``:
 - ``dense1.delta[0,3]`` or ``dense1.δ[0,3]``: δ = ∂L/∂z
 - ``∂dense1.a[0,3]`` or ``d dense1.a[0,3]``: the gradient by any value
 - ``Δdense1.W[3,5]`` or ``update dense1.W[3,5]``: the change that the optimizer made
+- ``g dense1.W[3,5]`` or ``given dense1.W[3,5]``: the gradient that the optimizer was given, combined and clipped
 - ``value dense1.W[3,5]``: a parameter's own value
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +27,14 @@ from backlit.core.names import split_entry
 from backlit.core.types import Array
 from backlit.engines import reference
 from backlit.glass import symbols
-from backlit.glass.receipts import Entry, Index, Receipt, Term, short
+from backlit.glass.receipts import Entry, Index, Receipt, Term, short, total
 from backlit.glass.terms import Part, parts
 from backlit.glass.trace import Trace
 from backlit.graph.graph import Node, differentiable_positions
 from backlit.rules import Rule
 from backlit.rules.formula import bind, formulas_of
 
-_MARKS = (("grad", r"∂|d "), ("update", r"Δ|update "), ("value", r"value "))
+_MARKS = (("grad", r"∂|d "), ("update", r"Δ|update "), ("given", r"g |given "), ("value", r"value "))
 
 
 def find(trace: Trace, text: str) -> Entry:
@@ -44,7 +45,7 @@ def find(trace: Trace, text: str) -> Entry:
     except ValueError:
         raise InputError("entry_form", where=text, got=repr(text)) from None
     if name.endswith((".delta", ".δ")):
-        kind, name = "grad", f"{name.rpartition('.')[0]}.z"
+        kind, name = "grad", trace.weighted_input(name.rpartition(".")[0])
     name = trace.resolve(name)
     entry = Entry(kind or ("grad" if name in trace.graph.trainable else "value"), name, index or ())
     shape = trace.values[name].shape
@@ -61,31 +62,11 @@ def explain(trace: Trace, what: str | Entry) -> Receipt:
     of range, a gradient that does not exist, or an update where the trace has none.
     """
     entry = find(trace, what) if isinstance(what, str) else what
-    return {"value": _of_value, "grad": _of_gradient, "update": _of_update}[entry.kind](trace, entry)
+    from backlit.glass import updates
 
-
-def walk(trace: Trace, what: str | Entry, depth: int = 12) -> list[Receipt]:
-    """Receipts from an entry down to the data: each next one explains the operand that matters most in the last.
-
-    From a weight's change the way goes over its gradient and the δ of each layer to the loss.
-    """
-    found = [explain(trace, what)]
-    seen = {found[0].entry}
-    while len(found) < depth:
-        following = [e for e in found[-1].rests_on if e not in seen and _leads_on(trace, e)]
-        if not following:
-            break
-        best = min(following, key=lambda e: e.kind == "value")
-        seen.add(best)
-        found.append(explain(trace, best))
-    return found
-
-
-def _leads_on(trace: Trace, entry: Entry) -> bool:
-    """True where there is something behind the entry: not for data, parameters, or ∂L/∂L = 1."""
-    if entry.kind == "value":
-        return entry.name in trace.graph.producer
-    return entry.name != trace.graph.outputs[0]
+    ways = {"value": _of_value, "grad": _of_gradient, "update": updates.of_update, "given": updates.of_given}
+    with np.errstate(all="ignore"):
+        return ways[entry.kind](trace, entry)
 
 
 # --- values and gradients -----------------------------------------------------------------------------------------
@@ -117,8 +98,10 @@ class _Use:
         outputs = zip(self.rule.outputs, self.node.outputs, strict=True)
         return bound | {f"d{local}": trace.grads[name] for local, name in outputs if name in trace.grads}
 
-    def operand(self, local: str, index: Index) -> Entry:
+    def operand(self, local: str | Entry, index: Index) -> Entry:
         """The entry of the trace that the rule's own name means."""
+        if isinstance(local, Entry):
+            return local
         if local in self.names:
             return Entry("value", self.names[local], index)
         return Entry("grad", self.names[local.removeprefix("d")], index)
@@ -182,7 +165,7 @@ def _leaf(entry: Entry, value: Any) -> Receipt:
 def _receipt(trace: Trace, entry: Entry, uses: list[_Use], value: Any, recompute: Callable[[], Any]) -> Receipt:
     """The receipt of an entry that is the sum of the formulas of ``uses``."""
     found = [(use, part) for use in uses for part in _parts(trace, use, entry)]
-    exact = math.fsum(part.value for _, part in found)
+    exact = total(part.value for _, part in found)
     terms = [_term(use, part, exact, several=len(uses) > 1) for use, part in found]
     return Receipt(
         entry=entry,
@@ -216,50 +199,57 @@ def _parts(trace: Trace, use: _Use, entry: Entry) -> list[Part]:
 
 def _moved(trace: Trace, use: _Use, entry: Entry) -> list[Part]:
     """For a rule that only copies: where the entry came from, or where it went."""
-    inputs = [trace.values[i] for i in use.node.operands]
-    source = positions(use.node, [i.shape for i in inputs])
-    local = use.rule.outputs[0]
-    if use.target == local:
-        return [_copied(use, inputs, int(source[entry.index]))]
-    here = _offsets(inputs, use.node.operands, entry)
-    gradient = trace.grads[use.node.outputs[0]]
-    went = np.argwhere(np.isin(source, here))
-    return [
-        Part({}, float(gradient[tuple(at)]), ((f"d{local}", tuple(map(int, at)), float(gradient[tuple(at)])),))
-        for at in went
-    ]
+    names = [name for name, _ in differentiable_positions(use.node)]
+    source = positions(use.node, [None if i is None else trace.values[i] for i in use.node.inputs])
+    if use.target == use.rule.outputs[0]:
+        return [_copied(trace, use.node, names, int(source[entry.index]))]
+    here = _offsets(trace, names, entry)
+    made = use.node.outputs[0]
+    places = (tuple(map(int, at)) for at in np.argwhere(np.isin(source, here)))
+    return [_one(Entry("grad", made, at), float(trace.grads[made][at])) for at in places]
 
 
-def positions(node: Node, shapes: list[Index]) -> Array:
-    """For each entry of a moving node's output the position in its inputs, in a row, that it copies; -1: a constant."""
-    starts = np.cumsum([0, *(math.prod(s) for s in shapes)])
-    counted = [
-        np.arange(math.prod(s), dtype=np.float64).reshape(s) + start for s, start in zip(shapes, starts, strict=False)
-    ]
+def positions(node: Node, inputs: Sequence[Array | None]) -> Array:
+    """For each entry of a moving node's output the position in its inputs, in a row, that it copies; -1: a constant.
+
+    ``inputs`` are the arrays the node is given; only those with a gradient are counted, so not the indices of ``take``.
+    """
+    rule, start = rules.get(node.rule), 0
+    counted: list[Array | None] = []
+    for i, array in enumerate(inputs):
+        if array is not None and (rule.variadic or rule.inputs[i] in rule.differentiable):
+            counted.append(np.arange(start, start + array.size, dtype=np.float64).reshape(array.shape))
+            start += array.size
+        else:
+            counted.append(array)
     attributes = dict(node.attributes) | ({"value": -1.0} if "value" in node.attributes else {})
-    return rules.get(node.rule).call(np, *counted, **attributes)[0].astype(np.int64)
+    return rule.call(np, *counted, **attributes)[0].astype(np.int64)
 
 
-def _copied(use: _Use, inputs: list[Array], position: int) -> Part:
+def _copied(trace: Trace, node: Node, names: list[str], position: int) -> Part:
     """The part of an output entry that copies the input entry at ``position``."""
-    for name, array in zip(use.node.operands, inputs, strict=True):
+    for name in names:
+        array = trace.values[name]
         if 0 <= position < array.size:
             at = tuple(int(i) for i in np.unravel_index(position, array.shape))
-            local = next((k for k, v in use.names.items() if v == name), name)
-            return Part({}, float(array[at]), ((local, at, float(array[at])),))
+            return _one(Entry("value", name, at), float(array[at]))
         position -= array.size
-    return Part({}, float(use.node.attributes.get("value", 0.0)), ())
+    return Part({}, float(node.attributes.get("value", 0.0)), ())
 
 
-def _offsets(inputs: list[Array], names: tuple[str, ...], entry: Entry) -> list[int]:
+def _one(entry: Entry, value: float) -> Part:
+    return Part({}, value, ((entry, entry.index, value),))
+
+
+def _offsets(trace: Trace, names: list[str], entry: Entry) -> list[int]:
     """Positions, counted through all inputs, at which the entry's array is given to the node."""
-    starts = np.cumsum([0, *(a.size for a in inputs)])
-    flat = int(np.ravel_multi_index(entry.index, inputs[names.index(entry.name)].shape)) if entry.index else 0
+    starts = np.cumsum([0, *(trace.values[name].size for name in names)])
+    flat = int(np.ravel_multi_index(entry.index, trace.values[entry.name].shape)) if entry.index else 0
     return [int(start) + flat for start, name in zip(starts, names, strict=False) if name == entry.name]
 
 
 def _term(use: _Use, part: Part, total: float, *, several: bool) -> Term:
-    label = ", ".join(f"{letter}={_place(at)}" for letter, at in part.indices.items())
+    label = ", ".join(f"{letter}={_place(at)}" for letter, at in part.indices.items() if at != ())
     operands = tuple((use.operand(local, index), value) for local, index, value in dict.fromkeys(part.reads))
     via = f"{use.node.name} " if several else ""
     return Term((via + label).strip(), part.value, part.value / total if total else 0.0, operands)
@@ -282,41 +272,3 @@ def _product(term: Term) -> str:
     if len(values) > 1 and math.isclose(math.prod(values), term.value, rel_tol=1e-12):
         return "·".join(f"({short(v)})" if v < 0 else short(v) for v in values)
     return f"({short(term.value)})" if term.value < 0 else short(term.value)
-
-
-# --- updates ------------------------------------------------------------------------------------------------------
-
-
-def _of_update(trace: Trace, entry: Entry) -> Receipt:
-    """Δp: the optimizer's formulas evaluated one after another on this entry's numbers."""
-    update = trace.update
-    if update is None or entry.name not in update.grads:
-        raise InputError("no_update", where=entry.name, got=str(entry))
-    old, g, slots = trace.values[entry.name], update.grads[entry.name], update.slots.get(entry.name, {})
-    optimizer, settings = update.optimizer, {"lr": update.learning_rate, "t": update.step}
-
-    def recompute() -> Any:
-        return (optimizer.update(np, old, g, slots, **settings)[0] - old)[entry.index]
-
-    value = (update.params[entry.name] - old)[entry.index]
-    numbers = {"p": old, "g": g} | dict(slots)
-    wide = {name: np.asarray(a[entry.index] if a.shape == old.shape else a, np.float64) for name, a in numbers.items()}
-    steps = [
-        (name, float(v)) for name, v in optimizer.steps(np, wide["p"], wide["g"], _without(wide, "p", "g"), **settings)
-    ]
-    exact = steps[-1][1] - float(wide["p"])
-    return Receipt(
-        entry=entry,
-        rule=optimizer.name,
-        formula=";  ".join(optimizer.formulas),
-        latex=symbols.latex("update", entry.name),
-        numbers=";  ".join(f"{name} = {short(v)}" for name, v in steps) + f";  {entry} = {short(exact)}",
-        value=value,
-        terms=(Term("g", exact, 1.0, ((Entry("grad", entry.name, entry.index), float(wide["g"])),)),),
-        exact=exact,
-        recompute=recompute,
-    )
-
-
-def _without(table: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {k: v for k, v in table.items() if k not in names}

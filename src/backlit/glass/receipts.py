@@ -8,8 +8,9 @@ the rule's index formula; ``exact`` is their sum, and the difference between the
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """One number of a trace: ``kind`` is ``value``, ``grad`` or ``update``."""
+    """One number of a trace: ``kind`` is ``value``, ``grad``, ``update``, or ``given``: what an optimizer is given."""
 
     kind: str
     name: str
@@ -31,7 +32,7 @@ class Entry:
         at = f"[{','.join(map(str, self.index))}]" if self.index else ""
         if self.kind == "grad" and self.name.endswith(".z"):
             return f"{self.name.removesuffix('.z')}.δ{at}"
-        return {"grad": "∂", "update": "Δ", "value": ""}[self.kind] + self.name + at
+        return {"grad": "∂", "update": "Δ", "given": "g ", "value": ""}[self.kind] + self.name + at
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,19 @@ class Term:
     def __str__(self) -> str:
         factors = " · ".join(f"{e} ({short(v)})" for e, v in self.operands)
         return f"{self.label:12} {short(self.value):>12} {self.share:>8.1%}  {factors}".rstrip()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of an optimizer: ``m = beta1 * m + (1 - beta1) * g``, the same in numbers, and its value in float64."""
+
+    name: str
+    formula: str
+    numbers: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.formula}\n    = {self.numbers} = {short(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,10 @@ class Receipt:
     """The formula in float64 on the stored operands."""
     recompute: Callable[[], Any] = field(repr=False, compare=False)
     """Computes the number again as the run did."""
+    steps: tuple[Step, ...] = ()
+    """Of an update: the optimizer's lines, in order."""
+    scale: float = 0.0
+    """The size of what it was computed from, where that is larger than all terms: |p| for an update of p."""
 
     @property
     def ok(self) -> bool:
@@ -80,8 +98,8 @@ class Receipt:
         """|stored - exact| in units of the last place of the largest term: what the run's precision took."""
         if self.value.dtype.kind != "f":
             return 0.0
-        largest = max((abs(t.value) for t in self.terms), default=abs(self.exact))
-        unit = np.spacing(np.asarray(max(largest, abs(float(self.value))), self.value.dtype))
+        largest = max(abs(self.exact), abs(float(self.value)), self.scale, *(abs(t.value) for t in self.terms))
+        unit = np.spacing(np.asarray(largest, self.value.dtype))
         return abs(float(self.value) - self.exact) / float(unit) if unit else 0.0
 
     @property
@@ -97,8 +115,9 @@ class Receipt:
         ]
         value = float(self.value) if self.value.dtype.kind == "f" else int(self.value)
         return {
-            "entry": str(self.entry), "rule": self.rule, "formula": self.formula, "latex": self.latex, "numbers": self.numbers,
-            "value": value, "exact": self.exact, "recomputed_equal": self.ok, "terms": terms,
+            "entry": str(self.entry), "rule": self.rule, "formula": self.formula, "latex": self.latex,
+            "numbers": self.numbers, "value": value, "exact": self.exact, "recomputed_equal": self.ok,
+            "rounding": self.rounding, "terms": terms, "steps": [asdict(step) for step in self.steps],
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -114,8 +133,19 @@ class Receipt:
                 "  "
                 + say("receipt_more", count=len(rest), value=short(sum(t.value for t in rest)), share=f"{more:.1%}")
             )
-        ending = say("receipt_equal" if self.ok else "receipt_differs", rounding=f"{self.rounding:.1f}")
-        return [f"{self.entry} = {short(self.value)}", f"  {self.formula}", f"  {self.numbers}", *shown, f"  {ending}"]
+        ending = self.verdict()
+        return [f"{self.entry} = {short(self.value)}", *self._working(), *shown, f"  {ending}"]
+
+    def verdict(self) -> str:
+        """Whether computing again gives the stored number, as a sentence; for a leaf, that nothing computes it."""
+        if not self.rule:
+            return say("receipt_leaf")
+        return say("receipt_equal" if self.ok else "receipt_differs", rounding=f"{self.rounding:.1f}")
+
+    def _working(self) -> list[str]:
+        if not self.steps:
+            return [f"  {self.formula}", f"  {self.numbers}"] if self.rule else []
+        return [f"  {line}" for step in self.steps for line in str(step).splitlines()]
 
     def _repr_html_(self) -> str:
         lines = "<br>".join(html.escape(line) for line in (self.formula, self.numbers))
@@ -126,6 +156,12 @@ class Receipt:
             for t in self.terms[:20]
         )
         return f"{head}<table>{rows}</table>"
+
+
+def total(values: Iterable[float]) -> float:
+    """The sum, rounded once; of numbers that are not all finite as IEEE 754 adds them."""
+    numbers = list(values)
+    return math.fsum(numbers) if all(map(math.isfinite, numbers)) else float(sum(numbers))
 
 
 def short(value: Any) -> str:

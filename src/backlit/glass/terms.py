@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from backlit.core.types import Array
-from backlit.rules._formula_eval import FLOAT, Evaluation
-from backlit.rules._formula_syntax import is_over_index
+from backlit.rules._formula_eval import FLOAT, Evaluation, summed_and_factor
+from backlit.rules._formula_syntax import function_name, is_over_index
 from backlit.rules.formula import Formula
 
-Read = tuple[str, tuple[int, ...], float]
-"""(name in the formula, index in that array, value)."""
+Read = tuple[Any, tuple[int, ...], float]
+"""(name in the formula, or the entry itself where a rule only copies; index in that array; value)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Part:
 
 
 class _Reading(Evaluation):
-    """An evaluation that notes which entries each term reads; sums inside a term are one number."""
+    """An evaluation that notes which entries each term reads; of a sum inside a term, those of its largest part."""
 
     def parts(self, index: tuple[int, ...]) -> list[Part]:
         self.inner, self.reads, self.noted = 0, list[Read](), list[tuple[Read, ...]]()
@@ -44,33 +44,67 @@ class _Reading(Evaluation):
 
     def _each(self, node: ast.Call) -> list[tuple[dict[str, int], Any]]:
         """Only the outermost sum comes here with nothing open: each of its terms is noted."""
-        if self.inner:
-            return super()._each(node)
-        found = []
+        before, found, reads = self.reads, [], []
         for inside in self._inside(node):
             self.reads = []
             found.append((inside, self.visit(node.args[-1])))
-            self.noted.append(tuple(self.reads))
+            reads.append(tuple(self.reads))
+        if self.inner:
+            self.reads = [*before, *(reads[_decisive(node, found)] if found else ())]
+        else:
+            self.noted += reads
         return found
 
     def _terms(self, node: ast.expr) -> list[tuple[dict[str, int], Any]]:
         before, self.reads = len(self.noted), []
+        if isinstance(node, ast.IfExp):
+            return self._chosen(node)
         found = super()._terms(node)
-        if len(self.noted) == before:
+        if len(self.noted) == before and found:
             self.noted.append(tuple(self.reads))
         return found
 
+    def _chosen(self, node: ast.IfExp) -> list[tuple[dict[str, int], Any]]:
+        """The terms of the branch that holds, each resting on the condition too."""
+        holds, condition = self.visit(node.test), self.reads
+        start, found = len(self.noted), self._terms(node.body if holds else node.orelse)
+        self.noted[start:] = [(*reads, *condition) for reads in self.noted[start:]]
+        return found
+
+    def _terms_of_two(self, node: ast.BinOp) -> list[tuple[dict[str, int], Any]]:
+        """What a sum is multiplied or divided by is read by each of its terms."""
+        start, found = len(self.noted), super()._terms_of_two(node)
+        if not isinstance(node.op, (ast.Add, ast.Sub)):
+            self.reads = []
+            self.visit(summed_and_factor(node)[1])
+            self.noted[start:] = [(*reads, *self.reads) for reads in self.noted[start:]]
+        return found
+
+    def visit_Name(self, node: ast.Name) -> Any:
+        """An array of one entry may stand without an index."""
+        value = super().visit_Name(node)
+        array: Any = self.values.get(node.id)
+        if node.id not in self.env and hasattr(array, "shape") and not self.formula.elementwise:
+            self.reads.append((node.id, (0,) * array.ndim, float(value)))
+        return value
+
     def _entry(self, node: ast.expr, array: Array, items: list[ast.expr]) -> Any:
         value = super()._entry(node, array, items)
-        if not self.inner:
-            name = node.value if isinstance(node, ast.Subscript) else node
-            assert isinstance(name, ast.Name)
-            self.reads.append((name.id, self._origin(array, items), float(value)))
+        name = node.value if isinstance(node, ast.Subscript) else node
+        assert isinstance(name, ast.Name)
+        self.reads.append((name.id, self._origin(array, items), float(value)))
         return value
 
     def _origin(self, array: Array, items: list[ast.expr]) -> tuple[int, ...]:
         places = self._view(np.arange(array.size).reshape(array.shape), items)
         return tuple(int(i) for i in np.unravel_index(int(places[self._at(items)]), array.shape))
+
+
+def _decisive(node: ast.Call, found: list[tuple[dict[str, int], Any]]) -> int:
+    """Which part of an inner function over an index stands for it: the extreme one, or the largest of a sum."""
+    signed = {"Max": 1.0, "Min": -1.0}.get(function_name(node))
+    sizes = [abs(float(v)) if signed is None else signed * float(v) for _, v in found]
+    return max(range(len(found)), key=sizes.__getitem__)
 
 
 def parts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +19,11 @@ from backlit.core.names import lookup
 from backlit.core.types import Array
 from backlit.engines import reference
 from backlit.graph import store
-from backlit.graph.graph import Graph, Node, differentiable_inputs
+from backlit.graph.graph import Graph
 from backlit.nn.grad import loss_graph
 from backlit.nn.losses import Loss
 from backlit.nn.model import Model
-from backlit.optim import Optimizer
+from backlit.optim import Clip, Optimizer
 
 FORMAT = 1
 """Version of a trace file's layout."""
@@ -42,6 +42,19 @@ class Update:
     """State arrays before the update, by parameter and slot."""
     params: Mapping[str, Array]
     """Parameters after the update."""
+    clip: Clip | None = None
+    shares: Sequence[Share] = ()
+    """Gradients of each mini-batch, where the step accumulates several."""
+    part: int = 0
+    """Which of them the trace shows."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One mini-batch of a step that accumulates several: its weight, the loss's ``mass``, and its gradients."""
+
+    mass: float
+    grads: Mapping[str, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,27 +115,22 @@ class Trace:
 
     def delta(self, layer: str) -> Array:
         """δ of a layer, ∂L/∂z: of its weighted input ``z``, or of its output where it has no z."""
-        made = f"{layer}.z" if f"{layer}.z" in self.values else f"{layer}.a" if f"{layer}.a" in self.values else layer
-        return self.grad(made)
+        return self.grad(self.weighted_input(layer))
+
+    def weighted_input(self, layer: str) -> str:
+        """The value whose gradient is called δ of a layer: its ``z``; its ``a``, or itself, where there is none."""
+        return next((n for n in (f"{layer}.z", f"{layer}.a") if n in self.values), layer)
 
     def per_sample(self, parameter: str) -> Array:
         """What each sample contributes to ∂L/∂parameter: [N, *parameter's shape], summing to the gradient over N.
 
-        From δ and what the nodes kept, without another backward pass: a node's backward is linear in the δ it is given,
-        so it is asked with δ of one sample at a time.
+        From δ and what the nodes kept, without another pass through the net: a node's backward is linear in the δ it is
+        given, so it is asked with δ of one sample at a time. Where batch normalisation mixes samples, a contribution is
+        that of a sample's own δ. InputError for a parameter whose values have no axis of samples.
         """
-        shape = self.grad(parameter).shape
-        users = [node for node in self.graph.nodes if parameter in differentiable_inputs(node)]
-        samples = self.values[self.graph.inputs[0]].shape[0]
-        found = np.zeros((samples, *shape), self.grads[parameter].dtype)
-        for node in users:
-            for n in range(samples):
-                found[n] += self._share(node, parameter, n)
-        return found
+        from backlit.glass.samples import per_sample
 
-    def _share(self, node: Node, parameter: str, sample: int) -> Array:
-        only = {o: _only(self.grads[o], sample) for o in node.outputs if o in self.grads}
-        return sum(g for name, g in reference.node_gradients(node, self.values, only, np) if name == parameter)
+        return per_sample(self, self.resolve(parameter))
 
     def names(self) -> list[str]:
         """Everything that can be asked for, values first."""
@@ -135,6 +143,18 @@ class Trace:
         from backlit.glass.explain import explain
 
         return explain(self, entry)
+
+    def walk(self, entry: str, *, depth: int | None = None) -> Any:
+        """Receipts from an entry on to the loss, and down to the data; see :func:`backlit.glass.walk.walk`."""
+        from backlit.glass.walk import walk
+
+        return walk(self, entry, depth=depth)
+
+    def open(self, name: str) -> Trace:
+        """The inside of the rule that made ``name``, in smaller rules; see :func:`backlit.glass.openbox.opened`."""
+        from backlit.glass.openbox import opened
+
+        return opened(self, name)
 
     def paths(self, entry: str, *, limit: int = 20) -> Any:
         """The chain rule path by path; see :func:`backlit.glass.paths.paths`."""
@@ -186,6 +206,8 @@ class Trace:
         return "\n".join([self._title(), *lines])
 
     def _title(self) -> str:
+        if "opened" in self.notes:
+            return say("trace_opened", name=self.notes["opened"])
         return say(
             "trace_title", step=self.step, samples=len(self.values[self.graph.inputs[0]]), loss=f"{self.loss:.6g}"
         )
@@ -254,15 +276,6 @@ def of_graph(
     values, d = reference.value_and_grad(graph, env, wrt)
     reached = graph.depends_on(tuple(wrt))
     return Trace(graph, values, {n: g for n, g in d.items() if n in reached}, step, update, notes)
-
-
-def _only(d: Array, sample: int) -> Array:
-    """``d`` with all samples but one set to 0; a scalar d (that of the loss itself) as it is."""
-    if d.ndim == 0:
-        return d
-    kept = np.zeros_like(d)
-    kept[sample] = d[sample]
-    return kept
 
 
 def _moments(a: Array) -> tuple[str, str, str, str]:

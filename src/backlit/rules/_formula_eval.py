@@ -321,10 +321,14 @@ class Evaluation(ast.NodeVisitor):
             return self._terms(node.left) + self._terms(node.right)
         if isinstance(node.op, ast.Sub):
             return self._terms(node.left) + [(at, -value) for at, value in self._terms(node.right)]
-        swap = not _has_sum(node.left)
-        summed, factor = (node.right, node.left) if swap else (node.left, node.right)
+        summed, factor = summed_and_factor(node)
         by = self.visit(factor)
         return [(at, _BINARY[type(node.op)](value, by)) for at, value in self._terms(summed)]
+
+
+def summed_and_factor(node: ast.BinOp) -> tuple[ast.expr, ast.expr]:
+    """Of a product or quotient with an outermost sum: (the side with the sum, what its terms are multiplied by)."""
+    return (node.left, node.right) if _has_sum(node.left) else (node.right, node.left)
 
 
 def _has_sum(node: ast.expr) -> bool:

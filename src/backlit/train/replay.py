@@ -53,6 +53,15 @@ class Moment:
         given = t.progress.params | t.progress.state | samples.given(graph)
         return graph, reference.leaves(graph, given, seed=t.settings.seed, step=self.step, part=part)
 
+    def shares(self) -> list[tuple[float, dict[str, Array]]]:
+        """(mass, gradients) of each mini-batch, where there are several; empty where the step has only one."""
+        found = []
+        for part in range(len(self.indices)) if len(self.indices) > 1 else ():
+            graph, env = self.leaves(part)
+            values, d = reference.value_and_grad(graph, env, graph.trainable)
+            found.append((float(values[graph.outputs[2]]), {name: d[name] for name in graph.trainable}))
+        return found
+
     def update(self) -> tuple[dict[str, Array], Mapping[str, Mapping[str, Array]], dict[str, Array]]:
         """(gradients given to the optimizer, its state before, parameters after)."""
         t, p = self.trainer, self.trainer.progress
