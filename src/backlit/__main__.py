@@ -1,0 +1,5 @@
+"""``python -m backlit``: the command line."""
+
+from backlit.cli import main
+
+main()
