@@ -41,6 +41,14 @@ def _cause(error: OSError) -> str:
     return "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "write_failed"
 
 
+def remove(path: str | os.PathLike[str]) -> None:
+    """Remove a file, if it is there; FileError ``write_failed``."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError("write_failed", where=str(path), got=error.strerror or str(error)) from error
+
+
 def read(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file; FileError ``file_missing`` or ``file_unreadable``."""
     try:

@@ -13,7 +13,7 @@ def check_features(X: Array, where: str = "X") -> None:
 
     Raises InputError naming ``where``: not numbers (object, text), no rows, a NaN or infinity (first index, count).
     """
-    X = _array(X, where)
+    X = as_array(X, where)
     if X.dtype.kind not in "biuf":
         raise InputError("data_array_dtype", where=where, dtype=X.dtype)
     if X.ndim == 0:
@@ -23,7 +23,8 @@ def check_features(X: Array, where: str = "X") -> None:
     _check_finite(X, where)
 
 
-def _array(X: Array, where: str) -> Array:
+def as_array(X: Array, where: str = "X") -> Array:
+    """``X`` as an array. Raises InputError where its rows are of unequal length."""
     try:
         return np.asarray(X)
     except ValueError as error:
@@ -57,6 +58,6 @@ def check_labels(y: Array, classes: int, where: str = "y", *, ignore: int | None
 
 def check_lengths(X: Array, y: Array, where: str = "X, y") -> None:
     """``X[N, …]`` and ``y[N, …]`` must have the same N. Raises InputError naming ``where``."""
-    x_shape, y_shape = list(np.shape(X)), list(np.shape(y))
+    x_shape, y_shape = list(as_array(X, where).shape), list(as_array(y, where).shape)
     if x_shape[:1] != y_shape[:1]:
         raise InputError("data_lengths", where=where, x=x_shape, y=y_shape)

@@ -147,20 +147,28 @@ class Builder:
     @contextmanager
     def layer(self, layer: object, kind: str, name: str | None) -> Iterator[tuple[str, str]]:
         """Enter a layer: gives (its name, the prefix of its values). A layer called again is shared: ``dense1@2``."""
-        if any(layer is outer for outer in self._open):
-            raise GraphError(
-                "graph_cycle", where=name or kind, got=" → ".join([type(o).__name__ for o in self._open] + [kind])
-            )
+        with self.inside(layer, name or kind):
+            yield self._named(layer, kind, name)
+
+    @contextmanager
+    def inside(self, part: object, name: str) -> Iterator[None]:
+        """Enter a layer or model; GraphError where it is entered already, so that it contains itself."""
+        if any(part is outer for outer in self._open):
+            path = [*(type(p).__name__ for p in self._open), name]
+            raise GraphError("graph_cycle", where=name, got=" → ".join(path))
+        self._open.append(part)
+        try:
+            yield
+        finally:
+            self._open.pop()
+
+    def _named(self, layer: object, kind: str, name: str | None) -> tuple[str, str]:
         if id(layer) not in self._layers:
             self._layers[id(layer)] = (layer, self._new_layer_name(kind, name))
         own = self._layers[id(layer)][1]
         self._counts[f"call of {own}"] += 1
         call = self._counts[f"call of {own}"]
-        self._open.append(layer)
-        try:
-            yield own, own if call == 1 else f"{own}@{call}"
-        finally:
-            self._open.pop()
+        return own, own if call == 1 else f"{own}@{call}"
 
     def _new_layer_name(self, kind: str, name: str | None) -> str:
         taken = {n for _, n in self._layers.values()}

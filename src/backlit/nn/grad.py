@@ -10,12 +10,14 @@ import numpy as np
 
 from backlit.core.errors import GraphError, InputError
 from backlit.core.types import Array
+from backlit.data.validate import check_features
 from backlit.engines import reference
 from backlit.graph.builder import Builder
 from backlit.graph.graph import Graph
 from backlit.graph.symbolic import Symbolic
 from backlit.nn import losses
-from backlit.nn.model import Model
+from backlit.nn.model import Model, input_names
+from backlit.nn.targets import check_target
 
 
 def grad(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,6 +119,8 @@ def loss_graph(
     build_for(model, X, seed=seed)
     dtype = dtype or model.dtype
     arrays = tuple(a.astype(dtype) if a.dtype.kind == "f" else a for a in model.arrays(X))
+    for name, a in (*zip(input_names(len(arrays)), arrays, strict=True), ("y", y)):
+        check_features(a, name)
     target = recipe.target(y, dtype)
     weights = None if weights is None else np.asarray(weights, dtype)
     graph = model.graph(
@@ -127,6 +131,7 @@ def loss_graph(
         weights=None if weights is None else (weights.shape, dtype),
         dtype=dtype,
     )
+    check_target(np.asarray(y), graph.values[graph.outputs[1]].shape, recipe)
     given = {n: a.astype(dtype, copy=False) for n, a in (model.params | model.state).items()}
     given |= dict(zip(graph.inputs, (*arrays, target, *(() if weights is None else (weights,))), strict=True))
     return graph, reference.leaves(graph, given, seed=seed, step=step)

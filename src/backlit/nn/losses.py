@@ -148,8 +148,12 @@ NAMED: dict[str, type[Loss]] = {
 
 
 def get(choice: str | Loss) -> Loss:
-    """The loss of that name with its defaults, or ``choice`` itself; UnknownNameError with the nearest names."""
-    return choice if isinstance(choice, Loss) else lookup(NAMED, choice, "loss")()
+    """The loss of that name with its defaults, or a recipe as it is; UnknownNameError or InputError else."""
+    if isinstance(choice, str):
+        return lookup(NAMED, choice, "loss")()
+    if not isinstance(choice, Loss):
+        raise InputError("no_loss", where="loss", got=repr(choice))
+    return choice
 
 
 def as_weights(values: Any) -> Weights:

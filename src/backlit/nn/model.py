@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from backlit.core.errors import InputError
 from backlit.core.rng import generator
 from backlit.core.types import Array, Shape
+from backlit.data.validate import as_array
 from backlit.engines import reference
 from backlit.graph.builder import Builder
 from backlit.graph.functions import builder_of
@@ -61,10 +63,24 @@ class Model:
 
     def stage(self, *inputs: Symbolic) -> Symbolic:
         """The output for symbolic ``inputs``; GraphError or InputError from the layers."""
-        found = self.function(*inputs)
+        self._check_count(len(inputs))
+        with inputs[0].builder.inside(self, type(self).__name__):
+            found = self.function(*inputs)
         if not isinstance(found, Symbolic):
             raise InputError("model_result", where=type(self).__name__, got=type(found).__name__)
         return found
+
+    def _check_count(self, count: int) -> None:
+        """InputError unless the function takes so many inputs."""
+        try:
+            signature = inspect.signature(self.function)
+        except ValueError:  # a compiled function that does not tell
+            return
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            want, got = ", ".join(signature.parameters), ", ".join(input_names(count))
+            raise InputError("model_inputs", where=type(self).__name__, expected=want, got=got) from None
 
     def __call__(self, *inputs: Any) -> Any:
         """Inside another model's function: part of that model. On arrays: :meth:`predict`."""
@@ -186,7 +202,7 @@ def input_names(count: int) -> tuple[str, ...]:
 
 def as_inputs(X: Any, dtype: str) -> tuple[Array, ...]:
     """``X`` as a tuple of arrays of ``dtype``. InputError where empty or not numbers."""
-    arrays = tuple(np.asarray(x) for x in (X if isinstance(X, tuple) else (X,)))
+    arrays = tuple(as_array(x, "x") for x in (X if isinstance(X, tuple) else (X,)))
     for name, a in zip(input_names(len(arrays)), arrays, strict=True):
         if a.dtype.kind not in "fiub":
             raise InputError("array_kind", where=name, got=f"{name}: {a.dtype}")

@@ -35,6 +35,8 @@ def load(path: str | os.PathLike[str], *, model: Model | None = None) -> Model:
     Raises FileError where the file is missing, damaged or of a newer version, InputError where it does not fit.
     """
     arrays, head = files.read_tensors(path)
+    if "recipe" not in head:
+        raise FileError("no_model_file", where=str(path), got=", ".join(head))
     if head.get("format", FORMAT) > FORMAT:
         raise FileError(
             "newer_version", where=str(path), expected=f"format <= {FORMAT}", got=f"format {head['format']}"

@@ -22,9 +22,10 @@ from backlit.core.names import lookup
 from backlit.core.types import Array, Arrays
 from backlit.nn import losses, store
 from backlit.nn.model import Model
+from backlit.nn.targets import ignored
 from backlit.train import metrics
 from backlit.train.batches import Batches
-from backlit.train.inputs import ignored, prepared
+from backlit.train.inputs import prepared
 from backlit.train.metrics import Metric
 from backlit.train.progress import Progress
 from backlit.train.run import Data, Run

@@ -8,10 +8,11 @@ import numpy as np
 
 from backlit.core.errors import InputError
 from backlit.core.types import Array, Shape
-from backlit.data.validate import check_features, check_labels, check_lengths
+from backlit.data.validate import as_array, check_features, check_lengths
 from backlit.nn.grad import build_for
 from backlit.nn.losses import Loss
 from backlit.nn.model import Model, input_names
+from backlit.nn.targets import check_target, ignored
 from backlit.train.settings import Settings
 from backlit.train.step import Samples
 
@@ -27,19 +28,18 @@ def samples_of(model: Model, data: Any, loss: Loss, where: str, *, weights: Any 
         raise InputError("train_data", where=where, got=type(data).__name__)
     X, y = data
     raw = X if isinstance(X, tuple) else (X,)
+    target = as_array(y, f"y_{where}")
     for name, x in zip(input_names(len(raw)), raw, strict=True):
-        check_features(x, f"{where} {name}")
-        check_lengths(x, y, f"{where} {name}, y")
+        check_features(x, f"{name}_{where}")
+        check_lengths(x, target, f"{name}_{where}, y_{where}")
+    check_features(target, f"y_{where}")
     build_for(model, X if isinstance(X, tuple) else np.asarray(X), seed=seed)
-    check_features(y, f"{where} y")
-    target = np.asarray(y)
     with np.errstate(over="ignore"):
         inputs, y = model.arrays(X), loss.target(target, model.dtype)
     _check_range((*inputs, y), model.dtype, where)
     made = Samples(inputs, y, _sample_weights(weights, len(target), model.dtype, where))
-    if loss.labels:
-        _check_labels(target, output_shape(model, made), loss, where)
-    _check_target(model, made, loss, where)
+    check_target(target, output_shape(model, made), loss, f"y_{where}")
+    made.graph(model, loss, training=False)  # staged once, so that widths clash here
     return made
 
 
@@ -48,37 +48,13 @@ def _check_range(arrays: tuple[Array, ...], dtype: str, where: str) -> None:
         if a.dtype.kind == "f" and not np.isfinite(a).all():
             most = f"|{name}| <= {np.finfo(dtype).max:.1e}"
             raise InputError(
-                "too_large", where=f"{where} {name}", dtype=dtype, expected=most, got=f"|{name}| > {most[-7:]}"
+                "too_large", where=f"{name}_{where}", dtype=dtype, expected=most, got=f"|{name}| > {most[-7:]}"
             )
 
 
-def _check_target(model: Model, samples: Samples, loss: Loss, where: str) -> None:
-    """Look at the target's values, then stage once for a single sample, so that widths clash here."""
-    y = samples.target
-    if loss.name == "binary_cross_entropy" and (y.min() < 0 or y.max() > 1):
-        raise InputError("target_range", where=f"{where} y", got=f"{y.min()} … {y.max()}")
-    samples.rows(slice(0, 1)).graph(model, loss, training=False)
-
-
-def _check_labels(y: Array, output: Shape, loss: Loss, where: str) -> None:
-    """Integers must be one class number for each row of logits; floating numbers one probability for each logit."""
-    if y.dtype.kind not in "iu":
-        if y.ndim < len(output):
-            raise InputError("data_label_dtype", where=f"{where} y", dtype=y.dtype)
-        return
-    if y.ndim != len(output) - 1:
-        raise InputError("data_label_shape", where=f"{where} y", shape=list(y.shape))
-    check_labels(y.reshape(-1), output[-1], f"{where} y", ignore=ignored(loss))
-
-
-def ignored(loss: Loss) -> int | None:
-    """The label that does not count, where the loss has one."""
-    return getattr(loss, "ignore", None)
-
-
 def output_shape(model: Model, samples: Samples) -> Shape:
-    """Shape of the model's output for one sample, the batch axis first."""
-    graph = model.graph(tuple(((1, *x.shape[1:]), x.dtype.name) for x in samples.inputs))
+    """Shape of the model's output for these samples."""
+    graph = model.graph(tuple((x.shape, x.dtype.name) for x in samples.inputs))
     return graph.values[graph.outputs[0]].shape
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 
 import numpy as np
 
@@ -112,7 +113,7 @@ METRICS: dict[str, Metric] = {
 
 def top_k(k: int) -> Metric:
     """The share of samples whose label is among the ``k`` largest logits; ties count for the sample."""
-    if k < 1:
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise InputError("option_range", where="top_k", option="k", expected="1, 2, 3, …", got=repr(k))
     return Metric(f"top{k}", partial(_top_k, k), _ratio)
 

@@ -110,7 +110,7 @@ class RunDir:
     def clear(self) -> None:
         """Remove the files of an earlier run here; anything else in the folder stays."""
         for path in (self.record, self.metrics, *self.snapshots().values()):
-            path.unlink(missing_ok=True)
+            files.remove(path)
 
     def nearest(self, step: int) -> Progress:
         """The last snapshot at or before ``step``; FileError where there is none, or it is damaged."""
@@ -122,7 +122,7 @@ class RunDir:
     def _thin(self) -> None:
         kept = self.snapshots()
         for step in surplus({s: p.stat().st_size for s, p in kept.items()}, self.budget_mb):
-            kept[step].unlink()
+            files.remove(kept[step])
 
 
 @dataclass
