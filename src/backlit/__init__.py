@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backlit._facade import open_run as open_run
     from backlit.core.errors import BacklitError as BacklitError
     from backlit.glass.check import check as check
+    from backlit.glass.cost import cost as cost
     from backlit.glass.trace import Trace as Trace
     from backlit.glass.trace import trace as trace
     from backlit.graph import functions as ops
@@ -172,6 +173,7 @@ _HOMES = {
     "_facade": "Run fit open_run",
     "core.errors": "BacklitError",
     "glass.check": "check",
+    "glass.cost": "cost",
     "glass.trace": "Trace trace",
     "nn.grad": "grad value_and_grad",
     "nn.layer": "Layer",

@@ -71,6 +71,22 @@ class Summary(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cost(DataOptions):
+    """``backlit cost``."""
+
+    data: Annotated[str, argument("data_or_run")]
+    optimizer: Annotated[str, option("optimizer")] = "adam"
+    batch_size: Annotated[int | None, option("batch_size", min=1)] = None
+    measure: Annotated[bool, option("measure")] = False
+
+    def answer(self) -> Answer:
+        """What one training step computes, moves and keeps."""
+        from backlit.cli import cost
+
+        return cost.answer(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predict(Command):
     """``backlit predict``."""
 
@@ -114,6 +130,7 @@ class Demo(Command):
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "summary": Summary,
+    "cost": Cost,
     "predict": Predict,
     "check": Check,
     "demo": Demo,
