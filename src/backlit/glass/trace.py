@@ -162,6 +162,12 @@ class Trace:
 
         return paths(self, entry, limit=limit)
 
+    def flow(self) -> Any:
+        """The δ-flow ledger, how ‖δ‖ changes from layer to layer and why; see :func:`backlit.glass.flow.flow`."""
+        from backlit.glass.flow import flow
+
+        return flow(self)
+
     # --- comparison and files -----------------------------------------------------------------------------------
 
     def diff(self, other: Trace) -> list[Difference]:
