@@ -24,7 +24,12 @@ def steps_kept(folder):
 
 def test_the_files_of_a_run(tmp_path):
     full_run(tmp_path / "r", early_stopping=None)
-    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["metrics.jsonl", "run.json", "snapshots"]
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == [
+        "metrics.jsonl",
+        "recording.safetensors",
+        "run.json",
+        "snapshots",
+    ]
     assert steps_kept(tmp_path / "r") == [0, 2, 4, 6, 8, 10, 12]
 
 

@@ -28,6 +28,7 @@ from backlit.train.batches import Batches
 from backlit.train.inputs import prepared
 from backlit.train.metrics import Metric
 from backlit.train.progress import Progress
+from backlit.train.recording import Recorder
 from backlit.train.run import Data, Run
 from backlit.train.rundir import Memory, RunDir, plain
 from backlit.train.settings import Settings, check_options, require_same
@@ -63,6 +64,7 @@ def fit(
     callbacks: Sequence[Listener] = (),
     snapshot_every: int | None = None,
     snapshot_mb: float = 256.0,
+    record: bool = True,
     notes: dict[str, Any] | None = None,
 ) -> Run:
     """Train ``model`` on ``data`` = (X, y) and return the :class:`Run`.
@@ -82,6 +84,8 @@ def fit(
       ``snapshot_every`` steps, and on Ctrl-C, at most ``snapshot_mb`` in all. With ``resume`` go on from the last
       snapshot (from the start where there is no run yet), ending bit for bit where the uninterrupted run ends; all
       settings must be the same, but ``epochs`` may grow. ``overwrite`` replaces a run that is already there.
+    - ``record``: keep norms of each layer while training, in ``run.recording`` and ``recording.safetensors``
+      (:mod:`backlit.train.recording` says which); it changes no number of the run.
     - ``callbacks``: called with each event (:mod:`backlit.core.events`); one that answers "stop" ends the run.
     - ``notes``: JSON values for ``run.json``.
 
@@ -99,7 +103,8 @@ def fit(
     weights = {"sample_weight": sample_weight, "class_weight": class_weight}
     train, held = prepared(model, data, validation, settings, **weights)
     place = None if run_dir is None else RunDir(Path(run_dir), snapshot_mb)
-    trainer = Trainer(model, train, held, settings, place, Bus(list(callbacks)), snapshot_every, dict(notes or {}))
+    bus, notes = Bus(list(callbacks)), dict(notes or {})
+    trainer = Trainer(model, train, held, settings, place, bus, snapshot_every, notes, record=record)
     with trainer.interruptible(), np.errstate(all="ignore"):
         return trainer.run(resume=resume, overwrite=overwrite)
 
@@ -116,6 +121,7 @@ class Trainer:
     bus: Bus
     snapshot_every: int | None
     notes: dict[str, Any]
+    record: bool = False
     clock: Callable[[], float] = time.perf_counter
     wish: str = ""
     """Why to stop after this step; empty to go on."""
@@ -123,6 +129,7 @@ class Trainer:
     """When the epoch began, by the clock."""
     result: Run = field(init=False)
     progress: Progress = field(init=False)
+    recorder: Recorder | None = field(init=False, default=None)
 
     @property
     def batches(self) -> Batches:
@@ -167,7 +174,9 @@ class Trainer:
 
     def _start(self, *, resume: bool, overwrite: bool) -> bool:
         """Set the progress to the beginning, or to the last snapshot; True where it is the latter."""
-        trainable = {n: p for n, p in self.model.params.items() if n not in self._frozen()}
+        graph = self.train.rows(slice(0, 1)).graph(self.model, self.settings.loss, training=True)
+        self.recorder = Recorder.of(graph, self.steps) if self.record else None
+        trainable = {n: p for n, p in self.model.params.items() if n not in graph.frozen}
         slots = optim.init_state(np, self.settings.optimizer, trainable)
         schedule = self.settings.optimizer.schedule.initial()
         self.progress = Progress(0, dict(self.model.params), dict(self.model.state), slots, schedule)
@@ -182,9 +191,6 @@ class Trainer:
         self.place.clear()
         return False
 
-    def _frozen(self) -> frozenset[str]:
-        return self.train.rows(slice(0, 1)).graph(self.model, self.settings.loss, training=False).frozen
-
     def _resume(self, place: RunDir) -> None:
         """Go on from the last snapshot; the run must be the same but for its number of epochs."""
         old, new = place.read_record(), self._record()
@@ -198,6 +204,8 @@ class Trainer:
             p.reason = ""
         for row in place.cut_metrics(p.step):
             self.result.add(row)
+        if self.recorder is not None:
+            self.recorder.go_on(place.read_recording(), p.step)
         self.result.record = old | new
         place.write_record(self.result.record)
 
@@ -233,20 +241,23 @@ class Trainer:
         p, s = self.progress, self.settings
         step = p.step + 1
         parts = [self.train.rows(index) for index in self.batches.of_step(step)]
-        found = self._gradients(parts, step)
+        recorder = self.recorder if self.recorder is not None and self.recorder.due(step) else None
+        found = self._gradients(parts, step, None if recorder is None else recorder.look)
         rate = s.optimizer.schedule.rate(p.schedule, step, self.steps, self.batches.per_epoch)
         params, slots = apply(s.optimizer, s.clip, p.params, found.grads, p.slots, lr=rate, t=step)
         self._require_finite(params, step)
+        squares = {n: float(np.sum(np.square(g, dtype=np.float64))) for n, g in found.grads.items()}
+        if recorder is not None:
+            recorder.keep(step, p.params, squares, params)
         p.step, p.params, p.slots, p.state = step, params, slots, found.state
         self.model.params, self.model.state = p.params, p.state
-        self._add(found, rate)
+        self._add(found, sum(squares.values()), rate)
         self._tell(StepDone(step, self.batches.epoch_of(step), found.loss, sum(map(len, parts)), rate))
 
-    def _gradients(self, parts: list[Samples], step: int) -> Outcome:
+    def _gradients(self, parts: list[Samples], step: int, look: Any) -> Outcome:
+        s, state = self.settings, self.progress.state
         try:
-            return gradients(
-                self.model, self.settings.loss, parts, self.progress.state, seed=self.settings.seed, step=step
-            )
+            return gradients(self.model, s.loss, parts, state, seed=s.seed, step=step, look=look)
         except NumericError as error:
             raise self._not_finite(**error.values) from None
 
@@ -259,9 +270,8 @@ class Trainer:
         kept = [] if self.place is None else list(self.place.snapshots().values())
         return NumericError("not_finite_step", **values | {"snapshot": kept[-1] if kept else "-"})
 
-    def _add(self, found: Outcome, rate: float) -> None:
-        """Add a step to the sums of the epoch."""
-        squares = sum(float(np.sum(np.square(g, dtype=np.float64))) for g in found.grads.values())
+    def _add(self, found: Outcome, squares: float, rate: float) -> None:
+        """Add a step, whose gradient has the sum of ``squares``, to the sums of the epoch."""
         self.progress.add("loss", np.array([found.loss * found.mass, found.mass]))
         self.progress.add("gradient_norm", np.array([np.sqrt(squares), 1.0]))
         self.progress.sums["learning_rate"] = np.array(rate)
@@ -326,6 +336,8 @@ class Trainer:
 
     def _save(self) -> None:
         assert self.result.place is not None
+        if self.recorder is not None:
+            self.result.place.save_recording(self.recorder)  # before the snapshot: going on cuts what it has too much
         path = self.result.place.save(self.progress)
         if path is not None:
             self._tell(SnapshotSaved(self.progress.step, str(path)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backlit.core.types import Array
 from backlit.nn import store
 from backlit.nn.model import Model
 from backlit.train.inputs import prepared
@@ -39,6 +40,15 @@ class Run:
     def dir(self) -> Path | None:
         """Its directory; None where it has none."""
         return self.place.path if isinstance(self.place, RunDir) else None
+
+    @property
+    def recording(self) -> dict[str, Array]:
+        """What was recorded of each layer: ``step`` and ``<layer>.<quantity>``, each [rows], by name.
+
+        :mod:`backlit.train.recording` says what the quantities are. Empty where nothing was recorded; FileError where
+        the file is damaged.
+        """
+        return {} if self.place is None else self.place.read_recording()
 
     def snapshot_steps(self) -> list[int]:
         """Steps of which there is a snapshot."""

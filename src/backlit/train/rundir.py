@@ -12,7 +12,9 @@ from typing import Any
 
 from backlit.core import files
 from backlit.core.errors import FileError
+from backlit.core.types import Array
 from backlit.train.progress import Progress
+from backlit.train.recording import Recorder, with_ratios
 
 FORMAT = 1
 """Version of run.json's layout; a newer one is refused."""
@@ -77,6 +79,19 @@ class RunDir:
         files.write(self.metrics, b"".join(map(_line, rows)))
         return rows
 
+    @property
+    def recording(self) -> Path:
+        """``recording.safetensors``: norms of each layer at each recorded step."""
+        return self.path / "recording.safetensors"
+
+    def save_recording(self, recorder: Recorder) -> None:
+        """Write what has been recorded so far."""
+        files.write_tensors(self.recording, recorder.arrays(), {"format": FORMAT, "every": recorder.every})
+
+    def read_recording(self) -> dict[str, Array]:
+        """The recording; empty where there is none, FileError where it is damaged."""
+        return with_ratios(files.read_tensors(self.recording)[0]) if self.recording.exists() else {}
+
     def snapshots(self) -> dict[int, Path]:
         """Snapshot files by step, in order."""
         found = (self.path / "snapshots").glob("step-*.safetensors")
@@ -109,7 +124,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Remove the files of an earlier run here; anything else in the folder stays."""
-        for path in (self.record, self.metrics, *self.snapshots().values()):
+        for path in (self.record, self.metrics, self.recording, *self.snapshots().values()):
             files.remove(path)
 
     def nearest(self, step: int) -> Progress:
@@ -131,6 +146,15 @@ class Memory:
 
     budget_mb: float = 256.0
     kept: dict[int, Progress] = field(default_factory=dict)
+    recorder: Recorder | None = None
+
+    def save_recording(self, recorder: Recorder) -> None:
+        """Keep the recorder itself."""
+        self.recorder = recorder
+
+    def read_recording(self) -> dict[str, Array]:
+        """The recording; empty where there is none."""
+        return {} if self.recorder is None else with_ratios(self.recorder.arrays())
 
     def snapshots(self) -> dict[int, Progress]:
         """Snapshots by step, in order."""

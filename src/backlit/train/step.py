@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,8 +68,17 @@ class Outcome:
     """(output, samples, loss, mass) of each mini-batch, for the metrics."""
 
 
-def gradients(model: Model, loss: Loss, parts: Iterable[Samples], state: Arrays, *, seed: int, step: int) -> Outcome:
-    """Loss and gradients of one step, over its mini-batches.
+def gradients(
+    model: Model,
+    loss: Loss,
+    parts: Iterable[Samples],
+    state: Arrays,
+    *,
+    seed: int,
+    step: int,
+    look: Callable[[Arrays, Arrays], None] | None = None,
+) -> Outcome:
+    """Loss and gradients of one step, over its mini-batches; ``look`` is shown values and gradients of the first.
 
     With losses L_i, gradients g_i and masses m_i: L = Σ m_i L_i / Σ m_i and g = Σ m_i g_i / Σ m_i, so that the parts of
     a batch give what the whole batch gives. Raises NumericError naming the node where a number is not finite.
@@ -80,6 +89,8 @@ def gradients(model: Model, loss: Loss, parts: Iterable[Samples], state: Arrays,
         env = reference.leaves(graph, model.params | found.state | part.given(graph), seed=seed, step=step, part=number)
         values, d = reference.value_and_grad(graph, env, graph.trainable)
         require_finite(graph, values, d, step)
+        if look is not None and number == 0:
+            look(values, d)
         found.state |= {name: values[new] for name, new in graph.updates.items()}
         _combine(found, [values[o] for o in graph.outputs], {n: d[n] for n in graph.trainable}, part)
     return found
