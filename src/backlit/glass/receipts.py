@@ -90,7 +90,8 @@ class Receipt:
     @property
     def ok(self) -> bool:
         """True where computing again gives the stored number, bit for bit (NaN counts as NaN)."""
-        again = self.recompute()
+        with np.errstate(all="ignore"):
+            again = self.recompute()
         return bool(np.array_equal(again, self.value, equal_nan=self.value.dtype.kind == "f"))
 
     @property

@@ -279,7 +279,8 @@ def of_graph(
     Gradients are taken by parameters and by the floating inputs, so that a chain can be followed down to the data.
     """
     wrt = [*graph.trainable, *(i for i in graph.inputs if graph.values[i].dtype.startswith("float"))]
-    values, d = reference.value_and_grad(graph, env, wrt)
+    with np.errstate(all="ignore"):  # what is not finite is there to be seen
+        values, d = reference.value_and_grad(graph, env, wrt)
     reached = graph.depends_on(tuple(wrt))
     return Trace(graph, values, {n: g for n, g in d.items() if n in reached}, step, update, notes)
 
