@@ -54,7 +54,7 @@ def test_formulas_are_equal_by_their_text():
         ("y[i+1] = x", "i + 1 is not an index"),
         ("y[i] = Sum(j, x[i,k])", "index k is neither on the left nor summed over"),
         ("y[i] = x[*i,*i]", "at most one index can be starred"),
-        ("y = foo(x)", "foo is not a function of formulas; known are Sum, Mean"),
+        ("y = foo(x)", "foo is not a function of formulas; known are Sum, Prod"),
         ("y = exp(x, 2)", "exp takes 1 argument(s), not 2"),
         ("y = max(x)", "max takes 2 argument(s), not 1"),
         ("y = exp(x, base=2)", "exp takes 1"),
@@ -123,9 +123,25 @@ def test_an_output_is_never_summed():
 
 
 def test_reductions_over_an_index():
-    for name, want in (("Sum", 15.0), ("Mean", 5.0), ("Max", 6.0), ("Min", 4.0)):
+    for name, want in (("Sum", 15.0), ("Prod", 120.0), ("Mean", 5.0), ("Max", 6.0), ("Min", 4.0)):
         assert value(f"y[n] = {name}(k, x[n,k])", (2,), x=X)[1] == want
     assert value("y[n] = Sum(k, x[n,k]) / Count(k)", (2,), x=X).tolist() == [2.0, 5.0]
+
+
+def test_an_entry_may_be_left_out_of_a_product():
+    assert value("y[k] = Prod(j, x[j] if j != k else 1)", (3,), x=np.array([2.0, 0.0, 5.0])).tolist() == [
+        0.0,
+        10.0,
+        0.0,
+    ]
+
+
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh"])
+def test_functions_of_a_number(name):
+    x = np.array([1e-12, 0.5, 2.0])
+    with mpmath.workdps(40):
+        want = [float(getattr(mpmath, name)(mpmath.mpf(v))) for v in x]
+    np.testing.assert_allclose(value(f"y = {name}(x)", (3,), x=x), want, rtol=1e-15)
 
 
 def test_an_index_may_be_the_entry_of_an_array():
@@ -338,6 +354,10 @@ SHOWN = [
     ("y = Sum(n, x[n, labels[n]])", "y = Σₙ x[n,labels[n]]", r"y = \sum_{n} x_{n,\mathrm{labels}_{n}}"),
     ("y = max(running_mean, 0)", "y = max(running_mean, 0)", r"y = \max\left(\mathrm{running\_mean}, 0\right)"),
     ("y = tanh(erf(x))", None, r"y = \tanh\left(\operatorname{erf}\left(x\right)\right)"),
+    ("y = 2 * expm1(x)", "y = 2·(exp(x) - 1)", r"y = 2\,\left(e^{x} - 1\right)"),
+    ("y = log1p(a + b)", "y = log(1 + (a + b))", r"y = \log\left(1 + \left(a + b\right)\right)"),
+    ("y = sin(x) ** 2 - cos(x)", "y = sin(x)² - cos(x)", r"y = \sin\left(x\right)^{2} - \cos\left(x\right)"),
+    ("y = c * Prod(k, x[k])", "y = c·(Πₖ x[k])", r"y = c\,\left(\prod_{k} x_{k}\right)"),
     ("y = 1.0507009873554805 * x", "y = 1.0507009873554805·x", None),
 ]
 

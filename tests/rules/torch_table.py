@@ -21,6 +21,12 @@ def _reduction(name: str) -> Any:
     return reduce
 
 
+def _prod(t: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
+    for k in sorted((k % x.ndim for k in _axes(x, axis)), reverse=True):  # torch.prod takes one axis
+        x = t.prod(x, dim=k, keepdim=keepdims)
+    return x
+
+
 def _weighted(losses: Any, weights: Any) -> Any:
     """Σ_n w_n mean(losses of n) / Σ_n w_n."""
     if weights is None:
@@ -118,7 +124,7 @@ TABLE: dict[str, Any] = {
     "power": lambda t, a, b: t.pow(a, b),
     **{
         name: (lambda t, x, name=name: getattr(t, name)(x))
-        for name in ("neg", "exp", "log", "sqrt", "abs", "sigmoid", "tanh")
+        for name in ("neg", "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "abs", "sigmoid", "tanh")
     },
     "greater": lambda t, a, b: t.gt(a, b),
     "greater_equal": lambda t, a, b: t.ge(a, b),
@@ -129,8 +135,10 @@ TABLE: dict[str, Any] = {
     "where": lambda t, condition, a, b: t.where(condition, a, b),
     "clip": lambda t, x, low, high: t.clip(x, low, high),
     "sum": _reduction("sum"),
+    "prod": _prod,
     "mean": _reduction("mean"),
     "var": _reduction("var"),
+    "std": _reduction("std"),
     "max": _reduction("amax"),
     "min": _reduction("amin"),
     "reshape": lambda t, x, shape: t.reshape(x, shape),

@@ -28,7 +28,7 @@ _KINDS: Mapping[str, str] = {
     name: kind
     for kind, names in {
         "_analytic": "exp expm1 log log1p sqrt tanh sin cos add subtract multiply divide negative pow matmul tensordot"
-        " sum mean reshape permute_dims matrix_transpose moveaxis expand_dims squeeze flip broadcast_to take",
+        " sum prod mean reshape permute_dims matrix_transpose moveaxis expand_dims squeeze flip broadcast_to take",
         "_of_real_part": "sign floor less less_equal greater greater_equal equal not_equal zeros_like ones_like"
         " full_like",
         "_plain": "arange zeros ones full logical_and logical_or logical_not isfinite bool int8 int32 int64 float32"

@@ -21,7 +21,11 @@ _BINARY = {
     np.minimum: "minimum",
     np.negative: "neg",
     np.exp: "exp",
+    np.expm1: "expm1",
     np.log: "log",
+    np.log1p: "log1p",
+    np.sin: "sin",
+    np.cos: "cos",
     np.sqrt: "sqrt",
     np.absolute: "abs",
     np.tanh: "tanh",
@@ -42,8 +46,10 @@ def _joining(rule: str) -> Callable[..., Any]:
     return lambda arrays, axis=0: functions.apply(rule, *arrays, axis=axis)
 
 
-def _var(x: Any, axis: Any = None, *, ddof: int = 0, keepdims: bool = False) -> Any:
-    return functions.apply("var", x, axis=axis, keepdims=keepdims, correction=ddof)
+def _spread(rule: str) -> Callable[..., Any]:
+    return lambda x, axis=None, *, ddof=0, keepdims=False: functions.apply(
+        rule, x, axis=axis, keepdims=keepdims, correction=ddof
+    )
 
 
 def _take(x: Any, indices: Any, axis: int | None = None) -> Any:
@@ -65,10 +71,12 @@ def _pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: flo
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.sum: _reduction("sum"),
+    np.prod: _reduction("prod"),
     np.mean: _reduction("mean"),
     np.max: _reduction("max"),
     np.min: _reduction("min"),
-    np.var: _var,
+    np.var: _spread("var"),
+    np.std: _spread("std"),
     np.reshape: functions.reshape,
     np.ravel: lambda x: functions.reshape(x, (-1,)),
     np.transpose: functions.transpose,

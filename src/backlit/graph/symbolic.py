@@ -121,6 +121,10 @@ class Symbolic:
         """Sum over ``axis``."""
         return functions.apply("sum", self, axis=axis, keepdims=keepdims)
 
+    def prod(self, axis: Any = None, *, keepdims: bool = False) -> Any:
+        """Product over ``axis``."""
+        return functions.apply("prod", self, axis=axis, keepdims=keepdims)
+
     def mean(self, axis: Any = None, *, keepdims: bool = False) -> Any:
         """Mean over ``axis``."""
         return functions.apply("mean", self, axis=axis, keepdims=keepdims)
@@ -136,6 +140,10 @@ class Symbolic:
     def var(self, axis: Any = None, *, keepdims: bool = False) -> Any:
         """Variance over ``axis``."""
         return functions.apply("var", self, axis=axis, keepdims=keepdims)
+
+    def std(self, axis: Any = None, *, keepdims: bool = False) -> Any:
+        """Standard deviation over ``axis``."""
+        return functions.apply("std", self, axis=axis, keepdims=keepdims)
 
     def reshape(self, *shape: Any) -> Any:
         """The same entries in another shape; one size may be -1."""

@@ -32,7 +32,7 @@ class Arithmetic:
     """Makes a number out of Python's."""
 
     functions: Any
-    """Where exp, log, sqrt, tanh, erf and pi are found."""
+    """Where exp, expm1, log, log1p, sqrt, sin, cos, tanh, erf and pi are found."""
 
     dtype: Any = object
     """Of the array that results are put in."""
@@ -40,7 +40,11 @@ class Arithmetic:
 
 FLOAT = Arithmetic(
     np.float64,
-    SimpleNamespace(exp=np.exp, log=np.log, sqrt=np.sqrt, tanh=np.tanh, erf=math.erf, pi=math.pi),
+    SimpleNamespace(
+        **{name: getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh")},
+        erf=math.erf,
+        pi=math.pi,
+    ),
     np.float64,
 )
 """float64, as NumPy calculates it."""
@@ -279,6 +283,9 @@ class Evaluation(ast.NodeVisitor):
 
     def _over_sum(self, node: ast.Call) -> Any:
         return sum((value for _, value in self._each(node)), self.number(0))
+
+    def _over_prod(self, node: ast.Call) -> Any:
+        return prod((value for _, value in self._each(node)), start=self.number(1))
 
     def _over_mean(self, node: ast.Call) -> Any:
         return self._over_sum(node) / self._over_count(node)

@@ -136,6 +136,12 @@ class _Printer(ast.NodeVisitor, ABC):
     def right_factor(self, node: ast.expr) -> str:
         return self.term(node, MULTIPLY if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) else FRACTION)
 
+    def call_log1p(self, x: ast.expr) -> Part:
+        return self.applied("log", f"1 + {self.term(x, SUM)}"), ATOM
+
+    def call_expm1(self, x: ast.expr) -> Part:
+        return f"{self.visit(ast.Call(ast.Name('exp'), [x], []))[0]} - 1", ADD
+
     @abstractmethod
     def named(self, name: str, indices: list[str] | None) -> Part: ...
 
@@ -205,8 +211,8 @@ class TextPrinter(_Printer):
     def over(self, name: str, indices: list[str], body: ast.expr) -> Part:
         below = "".join(_SMALL.get(i, "") for i in indices)
         below = below if len(below) == len("".join(indices)) else f"_{','.join(indices)}"
-        if name == "Sum":
-            return f"Σ{below} {self.term(body, SUM)}", SUM
+        if name in ("Sum", "Prod"):
+            return f"{'Σ' if name == 'Sum' else 'Π'}{below} {self.term(body, SUM)}", SUM
         return (f"N{below}", ATOM) if name == "Count" else (f"{name.lower()}{below}({self.visit(body)[0]})", ATOM)
 
     def applied(self, name: str, *arguments: str) -> str:
@@ -277,15 +283,15 @@ class LatexPrinter(_Printer):
 
     def over(self, name: str, indices: list[str], body: ast.expr) -> Part:
         below = f"_{{{','.join(indices)}}}"
-        if name == "Sum":
-            return rf"\sum{below} {self.term(body, SUM)}", SUM
+        if name in ("Sum", "Prod"):
+            return rf"\{name.lower()}{below} {self.term(body, SUM)}", SUM
         if name == "Count":
             return f"N{below}", ATOM
         sign = rf"\{name.lower()}" if name in ("Max", "Min") else r"\operatorname*{mean}"
         return sign + below + self.parentheses(self.visit(body)[0]), ATOM
 
     def applied(self, name: str, *arguments: str) -> str:
-        known = name in ("log", "tanh", "max", "min")
+        known = name in ("log", "sin", "cos", "tanh", "max", "min")
         return (f"\\{name}" if known else rf"\operatorname{{{name}}}") + self.parentheses(", ".join(arguments))
 
     def call_exp(self, x: ast.expr) -> Part:

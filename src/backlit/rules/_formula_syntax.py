@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-OVER_INDEX = ("Sum", "Mean", "Max", "Min", "Count")
+OVER_INDEX = ("Sum", "Prod", "Mean", "Max", "Min", "Count")
 """Functions whose first arguments are the indices they run over."""
 
 _ARGUMENTS = {"max": 2, "min": 2} | dict.fromkeys(
-    ("exp", "log", "sqrt", "tanh", "sigmoid", "erf", "abs", "sign", "source"), 1
+    ["exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "erf", "abs", "sign", "source"], 1
 )
 _ALLOWED = (
     *(ast.Name, ast.Constant, ast.Call, ast.Subscript, ast.Starred, ast.Tuple, ast.Load),

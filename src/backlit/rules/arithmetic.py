@@ -1,4 +1,4 @@
-"""Arithmetic with broadcasting: add, sub, mul, div, neg, power, exp, log, sqrt.
+"""Arithmetic with broadcasting: add, sub, mul, div, neg, power, exp, expm1, log, log1p, sqrt.
 
 Shapes: a[*S], b[*T] -> y[*broadcast(S, T)]; a gradient is summed over the axes along which its input was stretched.
 """
@@ -184,7 +184,7 @@ power = rule(
 )
 
 
-# --- exp, log, sqrt ---------------------------------------------------------------------------------------------------
+# --- exp, log, sqrt, and near 0 expm1 and log1p -----------------------------------------------------------------------
 
 
 def exp_forward(xp: Namespace, x: Array) -> Array:
@@ -206,6 +206,32 @@ exp = rule(
 )
 
 
+def expm1_forward(xp: Namespace, x: Array) -> Array:
+    return xp.expm1(x)
+
+
+def expm1_backward(xp: Namespace, dy: Array, *, x: Array) -> Array:
+    return dy * xp.exp(x)  # not dy * (y + 1), which is 0 far below 0
+
+
+def near_zero_cases(rng: Any) -> Iterator[Case]:
+    """Entries around 0, where exp(x) - 1 and log(1 + x) would lose their digits."""
+    yield from unary_cases(rng)
+    yield Case("around 0", x=rng.normal(size=4) * 0.0 + [-1e-12, 0.0, 1e-9, -0.25])
+
+
+expm1 = rule(
+    "expm1",
+    expm1_forward,
+    expm1_backward,
+    shapes=same_shape,
+    formulas=("y = expm1(x)", "dx = dy * exp(x)"),
+    expand=lambda o, x: o.exp(x) - 1.0,
+    cases=near_zero_cases,
+    source=SOURCE,
+)
+
+
 def log_forward(xp: Namespace, x: Array) -> Array:
     return xp.log(x)
 
@@ -221,6 +247,26 @@ log = rule(
     shapes=same_shape,
     formulas=("y = log(x)", "dx = dy / x"),
     cases=unary_cases,
+    source=SOURCE,
+)
+
+
+def log1p_forward(xp: Namespace, x: Array) -> Array:
+    return xp.log1p(x)
+
+
+def log1p_backward(xp: Namespace, dy: Array, *, x: Array) -> Array:
+    return dy / (1 + x)
+
+
+log1p = rule(
+    "log1p",
+    log1p_forward,
+    log1p_backward,
+    shapes=same_shape,
+    formulas=("y = log1p(x)", "dx = dy / (1 + x)"),
+    expand=lambda o, x: o.log(1.0 + x),
+    cases=near_zero_cases,
     source=SOURCE,
 )
 

@@ -9,8 +9,9 @@ A formula is one line in Python's expression syntax, ``target = expression``::
   in NumPy, where arrays differ; no axes count as one entry).
 - Where nothing is indexed and nothing is summed, a name stands for the entry at the same position, with broadcasting.
 - A gradient whose array was broadcast is the sum over the entries that it was broadcast to.
-- ``Sum(i, e)``, ``Mean``, ``Max``, ``Min`` and ``Count(i)`` run over all values of the index, which are known from the
-  arrays that it indexes in the formula, else in the rule's other formulas. Several may be given: ``Sum(i, j, e)``.
+- ``Sum(i, e)``, ``Prod``, ``Mean``, ``Max``, ``Min`` and ``Count(i)`` run over all values of the index, which are known
+  from the arrays that it indexes in the formula, else in the rule's other formulas. Several may be given:
+  ``Sum(i, j, e)``.
 - Comparisons and ``and``, ``or``, ``not`` are 1 or 0 (Iverson's bracket), and a 0 on the left of ``*`` decides.
 - Where the call has an attribute ``axis``, the named axes of every array of the full rank are moved to the end as one.
 - ``source(p)``, for a rule that only moves entries, is the position in the input that position p of the output is a

@@ -1,4 +1,4 @@
-"""Reductions over axes: sum, mean, var, max, min.
+"""Reductions over axes: sum, prod, mean, var, std, max, min.
 
 Shapes: x[*S] -> y[*S without the axes], or with size 1 there under ``keepdims``. ``axis`` is an integer, several,
 or None for all; in the formulas n runs over the axes that stay and k over those that go.
@@ -38,7 +38,7 @@ def cases(rng: Any) -> Iterator[Case]:
         yield Case(label, x=rng.normal(size=shape), **call)
 
 
-# --- sum, mean --------------------------------------------------------------------------------------------------------
+# --- sum, prod, mean --------------------------------------------------------------------------------------------------
 
 
 def sum_forward(xp: Namespace, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
@@ -61,6 +61,41 @@ sum_ = rule(
     formulas=("y[*n] = Sum(k, x[*n,k])", "dx[*n,k] = dy[*n]"),
     cases=cases,
     source="Griewank, Walther: Evaluating Derivatives, 2nd ed., SIAM 2008, chapter 3",
+)
+
+
+def prod_forward(xp: Namespace, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
+    return xp.prod(x, axis=axis, keepdims=keepdims)
+
+
+def prod_backward(xp: Namespace, dy: Array, *, x: Array, axis: Axis) -> Array:
+    zero = as_number(xp, x == 0, x)
+    factor = x + zero  # 1 in the place of 0
+    other_zeros = xp.sum(zero, axis=axis, keepdims=True) - zero
+    others = xp.prod(factor, axis=axis, keepdims=True) / factor  # what an entry is multiplied by, zeros apart
+    return restore(xp, dy, x.shape, axis) * xp.where(other_zeros > 0, xp.zeros_like(x), others)
+
+
+def prod_shapes(x: Shape, *, axis: Axis = None, keepdims: bool = False) -> Shape:
+    return reduced(x, axis, keepdims=keepdims, rule="prod")
+
+
+def prod_cases(rng: Any) -> Iterator[Case]:
+    yield from cases(rng)
+    x = rng.normal(size=(3, 4))
+    yield Case("one zero, two, three", x=x * [[1, 0, 1, 1], [0, 1, 0, 1], [0, 0, 1, 0]], axis=1)
+    yield Case("a zero over all axes", x=x * [[1, 1, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]])
+    yield Case("no entries", x=rng.normal(size=(0, 3)), axis=0)
+
+
+prod = rule(
+    "prod",
+    prod_forward,
+    prod_backward,
+    shapes=prod_shapes,
+    formulas=("y[*n] = Prod(k, x[*n,k])", "dx[*n,k] = dy[*n] * Prod(j, x[*n,j] if j != k else 1)"),
+    cases=prod_cases,
+    source="Griewank, Walther: Evaluating Derivatives, 2nd ed., SIAM 2008, chapter 3 (Speelpenning's product)",
 )
 
 
@@ -97,7 +132,7 @@ mean = rule(
 )
 
 
-# --- var --------------------------------------------------------------------------------------------------------------
+# --- var, std ---------------------------------------------------------------------------------------------------------
 
 
 def var_forward(xp: Namespace, x: Array, *, axis: Axis = None, keepdims: bool = False, correction: float = 0) -> Array:
@@ -135,6 +170,53 @@ var = rule(
     ),
     expand=_expand_var,
     cases=var_cases,
+    source="Chan, Golub, LeVeque: Algorithms for computing the sample variance, Am. Statistician 37, 1983 (two-pass)",
+)
+
+
+def std_forward(xp: Namespace, x: Array, *, axis: Axis = None, keepdims: bool = False, correction: float = 0) -> Array:
+    return xp.sqrt(var_forward(xp, x, axis=axis, keepdims=keepdims, correction=correction))
+
+
+def std_backward(xp: Namespace, dy: Array, *, x: Array, y: Array, axis: Axis, correction: float) -> Array:
+    flat = y == 0  # there 0/0: all entries are equal
+    scale = xp.where(flat, xp.zeros_like(y), dy / xp.where(flat, xp.ones_like(y), y))
+    return var_backward(xp, scale / 2, x=x, axis=axis, correction=correction)
+
+
+def std_shapes(x: Shape, *, axis: Axis = None, keepdims: bool = False, correction: float = 0) -> Shape:
+    return _reduced_from("std", x, axis, keepdims=keepdims, more_than=max(correction, 0))
+
+
+def std_kinks(xp: Namespace, x: Array, *, axis: Axis = None, keepdims: bool = False, correction: float = 0) -> Array:
+    """0 where all entries are equal, else 1."""
+    return xp.sign(var_forward(xp, x, axis=axis, keepdims=keepdims, correction=correction))
+
+
+def std_cases(rng: Any) -> Iterator[Case]:
+    for case in var_cases(rng):
+        if count(case.call["x"].shape, case.call.get("axis")) > 1:
+            yield case
+    equal = rng.normal(size=(2, 4)) * 0.0 + 2.0
+    yield Case("all entries equal", x=equal, axis=1, on_kink=True, expect={"y": 0.0, "dx": 0.0})
+    yield Case("a size of 1", x=rng.normal(size=(3, 1)), axis=1, on_kink=True, expect={"y": 0.0, "dx": 0.0})
+
+
+std = rule(
+    "std",
+    std_forward,
+    std_backward,
+    shapes=std_shapes,
+    formulas=(
+        "y[*n] = sqrt(Sum(k, (x[*n,k] - Mean(j, x[*n,j])) ** 2) / (Count(k) - correction))",
+        "dx[*n,k] = dy[*n] * (x[*n,k] - Mean(j, x[*n,j])) / (y[*n] * (Count(k) - correction)) if y[*n] > 0 else 0",
+    ),
+    kinks=std_kinks,
+    kink_note="the gradient is 0 where all entries are equal",
+    expand=lambda o, x, *, axis, keepdims, correction: o.sqrt(
+        o.var(x, axis=axis, keepdims=keepdims, correction=correction)
+    ),
+    cases=std_cases,
     source="Chan, Golub, LeVeque: Algorithms for computing the sample variance, Am. Statistician 37, 1983 (two-pass)",
 )
 
