@@ -134,5 +134,8 @@ def require_same(old: Any, new: Any, where: str, field: str) -> None:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             require_same(old.get(key), new.get(key), where, f"{field}.{key}")
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (a, b) in enumerate(zip(old, new, strict=True)):
+            require_same(a, b, where, f"{field}.{number}")
     elif old != new:
         raise FileError("resume_differs", where=where, name=field, expected=json.dumps(old), got=json.dumps(new))
