@@ -7,17 +7,18 @@ gradient, along random directions, and along single entries, each by central dif
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from backlit.core.i18n import say
 from backlit.core.rng import generator
 from backlit.core.types import Array
-from backlit.engines import reference
+from backlit.glass.certificate import Certificate, Subject, certify
 from backlit.glass.differences import Derivative, Point, derivative
+from backlit.glass.report import Report as Report
+from backlit.glass.report import Row as Row
 from backlit.graph.graph import Graph
 from backlit.nn.grad import loss_graph
 from backlit.nn.losses import Loss
@@ -28,63 +29,6 @@ TOLERANCE = 1e-6
 
 SMALL = 1e-4
 """A derivative below this share of the whole gradient's norm is small: see ``Row.error``."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was found out about one parameter."""
-
-    parameter: str
-    shape: tuple[int, ...]
-    error: float
-    """Largest relative error |numeric - backpropagated| / scale over the directions tried; NaN where none could be.
-
-    The scale is the derivative's size along that direction, or a typical one of this parameter where that is larger. A
-    small derivative that differs by no more than noise is measured by the whole gradient's norm: a bias before batch
-    normalisation has derivative 0, and all that the differences see is rounding.
-    """
-    noise: float
-    """What the differences themselves may be off by, in the same units, for that direction."""
-    directions: int
-    """Directions compared."""
-    route: str
-    verdict: str
-    """``ok``, ``wrong``, ``kink`` (every direction crosses a kink) or ``undecided`` (the noise hides the answer)."""
-    kinks: dict[str, int]
-    """Nodes whose kinks stopped a direction -> entries that crossed; these directions are left out, not failed."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """The outcome of :func:`check`: one row per parameter."""
-
-    rows: tuple[Row, ...]
-    loss: float
-    samples: int
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        """True where no parameter is wrong or undecided and at least one was compared."""
-        verdicts = {row.verdict for row in self.rows}
-        return "ok" in verdicts and verdicts <= {"ok", "kink"}
-
-    @property
-    def worst(self) -> float:
-        """The largest relative error of all parameters that could be compared."""
-        return max((r.error for r in self.rows if not np.isnan(r.error)), default=float("nan"))
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON values; None for a number that is not finite."""
-        rows = [{name: _finite(value) for name, value in asdict(row).items()} for row in self.rows]
-        figures = {"worst": self.worst, "tolerance": self.tolerance, "loss": self.loss, "samples": self.samples}
-        return {"ok": self.ok} | {name: _finite(value) for name, value in figures.items()} | {"rows": rows}
-
-    def __str__(self) -> str:
-        width = max((len(r.parameter) for r in self.rows), default=0)
-        lines = [say("check_head", samples=self.samples, tolerance=f"{self.tolerance:.0e}")]
-        lines += [_line(r, width) for r in self.rows]
-        return "\n".join([*lines, say("check_ok" if self.ok else "check_not_ok", worst=f"{self.worst:.1e}")])
 
 
 def check(
@@ -100,22 +44,27 @@ def check(
     directions: int = 3,
     entries: int = 3,
     tolerance: float = TOLERANCE,
-) -> Report:
+    oracles: Iterable[str] = (),
+) -> Certificate:
     """Compare every gradient of ``loss`` on the batch (X[N, …], y[N, …]) with central differences, in float64.
 
-    Each parameter is tried along its own gradient, ``directions`` random directions and ``entries`` single entries (the
+    Every rule is judged on the arrays of this run too, and the engine apart from the rules; ``oracles`` names other
+    programs to ask about each rule (``"jax"``, ``"torch"``; :func:`backlit.core.oracles.installed` lists those that can
+    be). The certificate names the probable mistake where something is wrong. Each parameter is tried along its own gradient, ``directions`` random directions and ``entries`` single entries (the
     one with the largest gradient first). ``training``, ``seed`` and ``step`` fix batch statistics and dropout masks as
-    in training. Raises InputError where data and model do not fit. The model is not changed.
+    in training. Raises InputError where data and model do not fit, or an oracle is not installed. The model is not changed.
     """
     settings = {"weights": weights, "training": training, "seed": seed, "step": step, "dtype": "float64"}
     with np.errstate(all="ignore"):
         graph, env = loss_graph(model, X, y, loss=loss, **settings)
-        gradients = reference.value_and_grad(graph, env, graph.trainable)[1]
+        subject, broken = Subject.of(graph, env, seed)
+        gradients = {n: subject.gradient(n) for n in graph.trainable}
         here = Point.of(graph, env)
         whole = float(np.sqrt(sum(np.sum(gradients[n] ** 2) for n in graph.trainable)))
         trial = Trial(graph, env, here, directions, entries, seed, tolerance, whole)
         rows = [_row(trial, n, gradients[n]) for n in graph.trainable]
-    return Report(tuple(rows), here.loss, len(env[graph.inputs[0]]), tolerance)
+        report = Report(tuple(rows), here.loss, len(env[graph.inputs[0]]), tolerance)
+        return certify(subject, report, model.params | model.state, oracles, broken)
 
 
 @dataclass(frozen=True)
@@ -137,6 +86,8 @@ class Trial:
 
 
 def _row(trial: Trial, name: str, g: Array) -> Row:
+    if g.shape != trial.env[name].shape or np.isnan(g).all():  # the backward pass gave nothing that could be compared
+        return Row(name, trial.env[name].shape, float("inf"), 0.0, 0, "central differences", "wrong", {})
     tried: list[tuple[float, float]] = []
     kinks: dict[str, int] = {}
     for v in _directions(name, g, trial):
@@ -184,15 +135,3 @@ def _verdict(tried: list[tuple[float, float]], tolerance: float) -> str:
     if all(error <= tolerance for error, _ in tried):
         return "ok"
     return "wrong" if any(error > max(tolerance, 10 * noise) for error, noise in tried) else "undecided"
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _line(row: Row, width: int) -> str:
-    error = "-" if np.isnan(row.error) else f"{row.error:.1e}"
-    kinks = ", ".join(f"{node} ({count})" for node, count in row.kinks.items())
-    note = say("check_kinks", kinks=kinks) if kinks else ""
-    head = f"  {row.parameter:{width}}  {list(row.shape)!s:14} {error:>8}"
-    return f"{head}  {say(f'check_verdict_{row.verdict}')}  {note}".rstrip()
