@@ -138,6 +138,16 @@ def test_dtypes_are_joined_as_numpy_does(one, other, both):
     assert y.dtype == both == (np.ones(2, one) + np.ones(2, other)).dtype
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_in_a_uniform_graph_floating_constants_take_its_dtype(dtype, kind):
+    b = Builder(dtype=dtype, uniform=True)
+    y = np.where(np.array([True, False]), b.input("x", (2,)), np.array([0.5, 0.25], kind))
+    graph = b.graph((np.take(y, np.array([1, 0])),))
+    assert [graph.values[name].dtype for name in graph.constants] == ["bool", dtype, "int64"]
+    assert y.dtype == dtype
+
+
 def test_comparisons_are_truth_values_and_choices_are_not():
     b = Builder()
     x = b.input("x", (2,))

@@ -9,6 +9,7 @@ import pytest
 
 import backlit as bl
 from backlit.core.errors import GraphError, InputError, UnknownNameError
+from backlit.nn.grad import loss_graph
 
 X = np.random.default_rng(0).normal(size=(11, 3))
 Y = np.random.default_rng(1).normal(size=(11, 2))
@@ -178,6 +179,21 @@ def test_float32_unless_told_whatever_the_data():
     assert model.predict(X).dtype == model.predict(X.astype("float16")).dtype == np.float32
     assert model.predict(np.ones((2, 3), int)).dtype == np.float32
     assert {g.dtype.name for g in bl.value_and_grad(model, X, Y, loss="mse")[1].values()} == {"float32"}
+
+
+def scaled(x):
+    return bl.Dense(2)(x * np.array([0.1, 0.2, 0.3]) + np.ones((1, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_constant_arrays_take_the_precision_of_the_model(dtype):
+    model = bl.Model(scaled).build((3,), dtype=dtype)
+    assert model.predict(X).dtype == dtype
+    assert {g.dtype.name for g in bl.value_and_grad(model, X, Y, loss="mse")[1].values()} == {dtype}
+    graph, _ = loss_graph(model, X, Y, loss="mse", dtype="float64")
+    assert {v.dtype for v in graph.values.values()} == {"float64"}
+    constants = graph.constants.values()
+    assert any(np.array_equal(c, [0.1, 0.2, 0.3]) for c in constants)  # not by way of float32
 
 
 def test_the_same_weights_in_both_precisions():

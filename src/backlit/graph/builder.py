@@ -21,10 +21,13 @@ Initializer = Callable[[np.random.Generator, Shape], Array]
 
 
 class Builder:
-    """Collects values and nodes while symbolic values are computed with. Layers such as dropout see ``training``."""
+    """Collects values and nodes while symbolic values are computed with. Layers such as dropout see ``training``.
 
-    def __init__(self, *, dtype: str = "float32", training: bool = False) -> None:
-        self.dtype, self.training = dtype, training
+    With ``uniform`` all floating constants take ``dtype``; without it arrays keep their own, as in NumPy.
+    """
+
+    def __init__(self, *, dtype: str = "float32", training: bool = False, uniform: bool = False) -> None:
+        self.dtype, self.training, self.uniform = dtype, training, uniform
         self.initializers: dict[str, Initializer] = {}
         self.values: dict[str, Value] = {}
         self._nodes: list[Node] = []
@@ -121,7 +124,10 @@ class Builder:
         return [i if i is None else self.lift(i, dtype if real else None) for i, real in zip(given, kinds, strict=True)]
 
     def lift(self, value: Any, dtype: str | None = None) -> Symbolic:
-        """A symbolic value of this graph for ``value``; numbers and integer arrays take ``dtype`` where given."""
+        """A symbolic value of this graph for ``value``.
+
+        Numbers and integer arrays take ``dtype`` where given; floating arrays take the graph's where it is uniform.
+        """
         if isinstance(value, Symbolic):
             if value.builder is not self:
                 raise GraphError("graph_foreign", where=value.name, got=f"{value.value}")
@@ -129,7 +135,9 @@ class Builder:
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":
             raise InputError("array_kind", where="constant", got=f"{type(value).__name__} ({array.dtype})")
-        if dtype is not None and (array.ndim == 0 or array.dtype.kind in "iub"):
+        if self.uniform and array.dtype.kind == "f":
+            array = array.astype(self.dtype)
+        elif dtype is not None and (array.ndim == 0 or array.dtype.kind in "iub"):
             array = array.astype(dtype)
         return self.constant(array)
 

@@ -122,7 +122,7 @@ class Model:
             raise InputError("sample_shape", where=type(self).__name__, expected=want, got=got)
 
     def _stage(self, signature: Signature) -> tuple[Builder, Graph]:
-        builder = Builder(dtype=signature.dtype, training=signature.training)
+        builder = Builder(dtype=signature.dtype, training=signature.training, uniform=True)
         inputs = [
             builder.input(name, *leaf)
             for name, leaf in zip(input_names(len(signature.inputs)), signature.inputs, strict=True)
