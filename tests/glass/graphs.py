@@ -31,7 +31,7 @@ class Traced:
 
 
 def traced(rule, case, dtype):
-    """The rule on its case, Σ wᵢ yᵢ of its outputs with random w behind it; a rule without backward has no gradients."""
+    """The rule on its case, Σ wᵢ yᵢ of its outputs with random w behind it; no gradients without backward."""
     called = call(rule, case, dtype)
     builder, env, leaves = Builder(dtype=np.dtype(dtype).name), {}, []
     for name, array in zip((n.replace("[", "").replace("]", "") for n in called.names), called.inputs, strict=True):

@@ -12,21 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from backlit.core import files
 from backlit.core.errors import InputError
 from backlit.core.i18n import say
 from backlit.core.names import lookup
 from backlit.core.types import Array
 from backlit.engines import reference
-from backlit.graph import store
 from backlit.graph.graph import Graph
 from backlit.nn.grad import loss_graph
 from backlit.nn.losses import Loss
 from backlit.nn.model import Model
 from backlit.optim import Clip, Optimizer
-
-FORMAT = 1
-"""Version of a trace file's layout."""
 
 
 @dataclass(frozen=True)
@@ -180,20 +175,17 @@ class Trace:
         return [d for name, a, b in pairs if (d := Difference.of(name, a, b)) is not None]
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the trace to a safetensors file. The optimizer's update is not part of it."""
-        arrays = {f"value/{n}": a for n, a in self.values.items()} | {f"grad/{n}": a for n, a in self.grads.items()}
-        head = {"format": FORMAT, "graph": store.to_json(self.graph), "step": self.step, "notes": dict(self.notes)}
-        return files.write_tensors(path, arrays, head)
+        """Write the trace to a safetensors file; FileError where it cannot be written."""
+        from backlit.glass import store
+
+        return store.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trace:
-        """Read a trace back; FileError where the file is damaged."""
-        arrays, head = files.read_tensors(path)
-        values = {n.removeprefix("value/"): a for n, a in arrays.items() if n.startswith("value/")}
-        grads = {n.removeprefix("grad/"): a for n, a in arrays.items() if n.startswith("grad/")}
-        graph = store.from_json(head["graph"], values)
-        ordered = {n: values[n] for n in graph.values if n in values}
-        return cls(graph, ordered, grads, head["step"], notes=head["notes"])
+        """Read a trace back; FileError where the file is damaged, of another kind, or of a newer version."""
+        from backlit.glass import store
+
+        return store.load(path)
 
     # --- printing -----------------------------------------------------------------------------------------------
 
