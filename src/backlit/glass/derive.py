@@ -7,7 +7,6 @@ recursion for every layer, the gradient of every parameter, the update, and the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,11 +97,12 @@ def derive(
 ) -> Derivation:
     """The derivation of backpropagation in ``model``, in English (``lang="en"``) or Chinese (``"zh"``).
 
-    ``X[N, …]`` and ``y[N, …]`` are the batch whose numbers are shown; a few samples read best. Without them four samples
-    are drawn from ``seed``. Without a loss, softmax cross-entropy is taken for integer labels and for an output of several
-    units without activation, else the mean squared error. The model is built from X if it is not yet, else left as it is.
+    ``X[N, …]`` and ``y[N, …]`` are the batch whose numbers are shown; a few samples read best. Without them four
+    samples are drawn from ``seed``. Without a loss, softmax cross-entropy is taken for integer labels and for an output
+    of several units without activation, else the mean squared error. A model that is not built yet is built from X.
 
-    Raises InputError for a model that is not built where no data are given, for X without y, and for data that do not fit.
+    Raises InputError for a model that is not built where no data are given, for X without y, and for data that do
+    not fit.
     """
     chosen = optim.get(optimizer)
     lang = lang or language()
@@ -132,7 +132,7 @@ def _document(found: Trace, loss: Loss, optimizer: Optimizer, lang: str, told: l
     )
     blocks = (Heading(1, title), Text(lead), *told, *sections.all(), *worked.blocks())
     longer = sections.longer
-    more = (*longer.forward, *longer.backward) if longer else ()
+    more: tuple[Equation | Gradient, ...] = (*longer.forward, *longer.backward) if longer else ()
     return Derivation(title, lang, blocks, found, tuple(worked.entries), more)
 
 
@@ -173,12 +173,13 @@ def _draw(name: str, shape: tuple[int, ...], seed: int, dtype: str) -> Array:
 
 def _target(loss: Loss, shape: tuple[int, ...], seed: int, dtype: str) -> Array:
     rng = generator(seed, 0, "derive y")
-    kinds: dict[str, Callable[[], Array]] = {
-        "softmax_cross_entropy": lambda: rng.integers(0, shape[-1], (SAMPLES, *shape[:-1])),
-        "binary_cross_entropy": lambda: rng.integers(0, 2, (SAMPLES, *shape)).astype(dtype),
-        "kl_divergence": lambda: _probabilities(rng.random((SAMPLES, *shape))).astype(dtype),
-    }
-    return kinds.get(loss.name, lambda: rng.normal(size=(SAMPLES, *shape)).astype(dtype))()
+    if loss.name == "softmax_cross_entropy":
+        return rng.integers(0, shape[-1], (SAMPLES, *shape[:-1]))
+    if loss.name == "binary_cross_entropy":
+        return rng.integers(0, 2, (SAMPLES, *shape)).astype(dtype)
+    if loss.name == "kl_divergence":
+        return _probabilities(rng.random((SAMPLES, *shape))).astype(dtype)
+    return rng.normal(size=(SAMPLES, *shape)).astype(dtype)
 
 
 def _probabilities(weights: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Equations of a traced step: each is a rule's formula with the arrays of one node, so it can be printed and computed."""
+"""Equations of a traced step: a rule's formula with the arrays of one node, which can be printed and computed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Equation:
-    """One formula of one node. ``stored`` is what the engine has for the whole of it; None for a share of a gradient."""
+    """One formula of one node. ``stored`` is what the engine has for it; None for one share of several."""
 
     name: str
     """Of the value, or ``∂`` and the name of the value that it is the gradient of."""
@@ -109,9 +109,8 @@ class Equation:
         """The formula in matrix notation, where it is a product."""
         return matrix_form(self.formula)
 
-    def bold(self, name: str, one: bool = False) -> str:  # noqa: FBT001, FBT002  as matrix forms call it
+    def bold(self, name: str, *indices: str) -> str:
         """The symbol of a whole array, or of one sample's row of it, as a vector or matrix."""
-        indices = ("n",) if one else ()
         if name in self.marks or not name.startswith("d"):
             return self.marks[name].latex(indices, bold=True)
         return rf"\frac{{\partial L}}{{\partial {self.marks[name[1:]].latex(indices, bold=True)}}}"
@@ -122,7 +121,7 @@ class Equation:
         return Source.of(self.rule.backward if self.name.startswith("∂") else self.rule.forward)
 
     def chain(self) -> str | None:
-        r"""The chain rule before it is worked out: ``\sum_j \frac{∂L}{∂z_j} \frac{∂z_j}{∂a_k}``; None for the loss itself."""
+        r"""The chain rule before it is worked out, ``\sum_j \frac{∂L}{∂z_j} \frac{∂z_j}{∂a_k}``; None for the loss."""
         outputs = [o for o in self.rule.differentiated if f"d{o}" in self.formula.names]
         if len(outputs) != 1 or self.formula.moves:
             return None
@@ -133,14 +132,21 @@ class Equation:
         else:
             over, inner = found[0], printer.indexed(outputs[0], found[1])
         below = ",".join(printer.letters.get(i, i) for i in over)
-        lower = printer.indexed(own, None if self.formula.indices is None else [i.lstrip("*") for i in self.formula.indices])
+        lower = printer.indexed(
+            own, None if self.formula.indices is None else [i.lstrip("*") for i in self.formula.indices]
+        )
         sums = rf"\sum_{{{below}}} " if over else ""
         return rf"{sums}\frac{{\partial L}}{{\partial {inner}}} \cdot \frac{{\partial {inner}}}{{\partial {lower}}}"
 
 
 def _widest(formula: Formula, name: str) -> tuple[list[str], list[str]] | None:
     """(indices summed over, all indices) where the formula reads ``name`` summed over the most indices."""
-    bound = {index_name(i) for n in ast.walk(formula.expression) if isinstance(n, ast.Call) and is_over_index(n) for i in n.args[:-1]}
+    bound = {
+        index_name(i)
+        for n in ast.walk(formula.expression)
+        if isinstance(n, ast.Call) and is_over_index(n)
+        for i in n.args[:-1]
+    }
     reads = [
         [index_name(i) for i in subscripts(n)]
         for n in ast.walk(formula.expression)
@@ -179,7 +185,10 @@ class Equations:
     def forward(self, node: Node) -> list[Equation]:
         """How a node's outputs are computed, what the first one needs first."""
         rule = rules.get(node.rule)
-        made = [self._equation(node, o, name, self.trace.values[name]) for o, name in zip(rule.outputs, node.outputs, strict=True)]
+        made = [
+            self._equation(node, o, name, self.trace.values[name])
+            for o, name in zip(rule.outputs, node.outputs, strict=True)
+        ]
         return [e for e in (*made[1:], made[0]) if e is not None]
 
     def gradient(self, name: str) -> Gradient | None:
@@ -199,7 +208,10 @@ class Equations:
         rule = rules.get(node.rule)
         lines = formulas_of(rule)
         made = f"d{rule.inputs[0]}"
-        if not (len(rule.inputs) == len(rule.outputs) == 1 and made in lines and lines[made].elementwise) or rule.variadic:
+        if (
+            not (len(rule.inputs) == len(rule.outputs) == 1 and made in lines and lines[made].elementwise)
+            or rule.variadic
+        ):
             return None
         found = self._equation(node, made, f"∂{node.inputs[0]}", self.trace.values[node.operands[0]])
         return found and replace(found, formula=slope(found.formula, f"d{rule.outputs[0]}"), stored=None)
@@ -220,7 +232,10 @@ class Equations:
         if target not in formulas_of(rule):
             return None
         arrays, marks = self._arrays(node, rule), self._marks(node, rule)
-        formula = simplified(formulas_of(rule)[target], _facts(node, rule, arrays, self._scalars(node, rule)))
+        known = self._scalars(node, rule)
+        if self.trace.graph.outputs[0] == node.name:
+            known[f"d{rule.outputs[0]}"] = 1
+        formula = simplified(formulas_of(rule)[target], _facts(rule, arrays, known))
         shape = self.trace.values[name.removeprefix("∂")].shape
         return Equation(name, formula, arrays, shape, marks, self.samples, rule, stored)
 
@@ -237,7 +252,9 @@ class Equations:
         """Inputs that are a constant number of the graph, by the rule's names."""
         constants = self.trace.graph.constants
         given = [] if rule.variadic else zip(rule.inputs, node.inputs, strict=True)
-        return {local: _whole(float(constants[v])) for local, v in given if v in constants and not np.ndim(constants[v])}
+        return {
+            local: _whole(float(constants[v])) for local, v in given if v in constants and not np.ndim(constants[v])
+        }
 
     def _marks(self, node: Node, rule: Rule) -> dict[str, Mark]:
         if rule.variadic:
@@ -259,13 +276,15 @@ class Equations:
         yield from (g for g in found if g is not None)
 
 
-def _facts(node: Node, rule: Rule, arrays: Mapping[str, Any], scalars: Mapping[str, float]) -> Facts:
-    """Absent inputs, constants, neutral attributes, ∂L/∂L = 1, and the axes of starred indices."""
-    numbers = dict(scalars) | {n: _whole(v) for n, v in rule.absent.items() if not hasattr(arrays.get(n), "shape")}
+def _facts(rule: Rule, arrays: Mapping[str, Any], known: Mapping[str, float]) -> Facts:
+    """Besides the ``known`` numbers: absent inputs, neutral attributes, and the axes of starred indices."""
+    numbers = dict(known) | {n: _whole(v) for n, v in rule.absent.items() if not hasattr(arrays.get(n), "shape")}
     numbers |= {n: arrays[n] for n in rule.attributes if n != "axis" and _neutral(arrays[n])}
-    if "loss" in node.outputs:
-        numbers["dloss"] = 1
-    decides = {n: a for n, a in arrays.items() if np.ndim(a) == 0 and not isinstance(a, str) and a is not None and n not in numbers}
+    decides = {
+        n: a
+        for n, a in arrays.items()
+        if np.ndim(a) == 0 and not isinstance(a, str) and a is not None and n not in numbers
+    }
     return Facts(numbers, decides, _axes(rule, arrays))
 
 
@@ -279,6 +298,8 @@ def _neutral(value: Any) -> bool:
 
 def _axes(rule: Rule, arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The axes of each starred index that stands for none."""
+    if arrays.get("axis", ()) is None:
+        return {"n": ()}
     found: dict[str, tuple[int, ...]] = {}
     for line in rule.formulas:
         formula = parse(line)

@@ -16,10 +16,13 @@ from backlit.graph import functions
 from backlit.graph.builder import Builder
 from backlit.graph.graph import Node
 
+_OUTSIDE = "outside "
+"""Before the name of a constant of the outer graph: both graphs count theirs from 1."""
+
 
 @dataclass(frozen=True)
 class Steps(Symbols):
-    """Symbols of the smaller steps, ``u^{[1]}``, …; what comes from outside keeps its own, and a copy that of its original."""
+    """Symbols of the smaller steps, ``u^{[1]}``, …; what comes from outside keeps its own."""
 
     outer: Symbols
     copies: dict[str, str] = field(default_factory=dict)
@@ -33,10 +36,12 @@ class Steps(Symbols):
     def mark(self, name: str) -> Mark:
         """The symbol of a value."""
         name = self.copies.get(name, name)
+        if name.startswith(_OUTSIDE):
+            return self.outer.mark(name.removeprefix(_OUTSIDE))
+        if name in self.graph.constants:
+            return Mark(r"\kappa", f"[{name.removeprefix('constant')}]")
         if name in self.outer.graph.values:
             return self.outer.mark(name)
-        if name in self.graph.constants:
-            return Mark("c", f"[{name.removeprefix('constant')}]")
         return Mark("u", f"[{self.numbers[name]}]") if name in self.numbers else Mark("L")
 
 
@@ -56,7 +61,7 @@ def longer_way(outer: Equations, node: Node) -> Longer | None:
     trace = _trace(outer.trace, node)
     copies = _copies(Equations(trace, Steps(trace.graph, outer.symbols)))
     equations = Equations(trace, Steps(trace.graph, outer.symbols, copies))
-    forward = [e for n in trace.graph.nodes for e in equations.forward(n) if e.name not in copies]
+    forward = _needed([e for n in trace.graph.nodes for e in equations.forward(n) if e.name not in copies])
     reached = [n for n in reversed(trace.graph.nodes) if n.name in trace.grads and n.name not in copies]
     own = [i for i in node.operands if i in trace.grads]
     found = [equations.gradient(name) for name in (*(n.name for n in reached), *own)]
@@ -68,11 +73,22 @@ def _trace(trace: Trace, node: Node) -> Trace:
     """One step of the small graph, for the same operands."""
     rule = rules.get(node.rule)
     builder = Builder(dtype=trace.graph.values[node.name].dtype)
-    leaves = {i: builder.input(i, trace.values[i].shape, trace.values[i].dtype.name) for i in dict.fromkeys(node.operands)}
+    named = {i: f"{_OUTSIDE}{i}" if i in trace.graph.constants else i for i in node.operands}
+    leaves = {i: builder.input(n, trace.values[i].shape, trace.values[i].dtype.name) for i, n in named.items()}
     assert rule.expand is not None
     result = rule.expand(functions, *(leaves.get(i or "") for i in node.inputs), **node.attributes)
     graph = builder.graph((result,))
-    return of_graph(graph, {i: trace.values[i] for i in leaves} | dict(graph.constants))
+    return of_graph(graph, {n: trace.values[i] for i, n in named.items()} | dict(graph.constants))
+
+
+def _needed(found: list[Equation]) -> list[Equation]:
+    """Without the steps that no later one reads once its conditions are decided."""
+    kept: list[Equation] = []
+    for equation in reversed(found):
+        above = equation.marks[equation.formula.target].above
+        if not kept or any(f"^{{{above}}}" in later.right for later in kept):
+            kept.insert(0, equation)
+    return kept
 
 
 def _copies(equations: Equations) -> dict[str, str]:
@@ -82,6 +98,10 @@ def _copies(equations: Equations) -> dict[str, str]:
         (equation,) = equations.forward(node)
         names = dict(zip(rules.get(node.rule).inputs, node.inputs, strict=False))
         kept = equation.formula.expression
-        if isinstance(kept, ast.Name) and (source := names.get(kept.id)) and equation.arrays[kept.id].shape == equation.shape:
+        if (
+            isinstance(kept, ast.Name)
+            and (source := names.get(kept.id))
+            and equation.arrays[kept.id].shape == equation.shape
+        ):
             found[node.name] = found.get(source, source)
     return found

@@ -1,4 +1,4 @@
-"""The textbook's matrix notation, read off an index formula: ``z[*n,o] = Sum(i, x[*n,i] * W[o,i]) + b[o]`` is z = W x + b.
+"""The textbook's matrix notation, read off an index formula: ``Sum(i, x[*n,i] * W[o,i]) + b[o]`` is W x + b.
 
 The starred index counts samples. A sum over the units of a layer is a product of a matrix with the column vector of one
 sample; a sum over samples stays a sum, of outer products or of vectors.
@@ -17,8 +17,8 @@ from backlit.core.types import Array
 from backlit.rules._formula_syntax import function_name, index_name, is_over_index, subscripts
 from backlit.rules.formula import Formula
 
-Vector = Callable[[str, bool], str]
-"""(name, one sample of several) -> LaTeX."""
+Vector = Callable[..., str]
+"""(name, *indices) -> LaTeX: of a whole array, or of the row of one sample."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Product:
 
     def latex(self, bold: Vector) -> str:
         """Per sample, without an index for it."""
-        matrix = bold(self.matrix, False)
+        matrix = bold(self.matrix)
         matrix = rf"\left({matrix}\right)^{{T}}" if self.transposed else matrix
-        return rf"{matrix}\,{bold(self.vector, False)}" + (f" + {bold(self.plus, False)}" if self.plus else "")
+        return rf"{matrix}\,{bold(self.vector)}" + (f" + {bold(self.plus)}" if self.plus else "")
 
     def evaluate(self, arrays: Mapping[str, Any]) -> Array:
         """The product for all samples, which are the leading axes of the vector."""
@@ -53,7 +53,7 @@ class Outer:
 
     def latex(self, bold: Vector) -> str:
         """With the sum over n."""
-        return rf"\sum_{{n}} {bold(self.left, True)}\,\left({bold(self.right, True)}\right)^{{T}}"
+        return rf"\sum_{{n}} {bold(self.left, 'n')}\,\left({bold(self.right, 'n')}\right)^{{T}}"
 
     def evaluate(self, arrays: Mapping[str, Any]) -> Array:
         """One outer product a sample, added up."""
@@ -69,7 +69,7 @@ class Total:
 
     def latex(self, bold: Vector) -> str:
         """With the sum over n."""
-        return rf"\sum_{{n}} {bold(self.vector, True)}"
+        return rf"\sum_{{n}} {bold(self.vector, 'n')}"
 
     def evaluate(self, arrays: Mapping[str, Any]) -> Array:
         """All samples added up."""

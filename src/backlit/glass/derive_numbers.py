@@ -17,11 +17,11 @@ _SHOWN = 3
 
 def number(value: float, digits: int = 4) -> str:
     """A number in LaTeX, rounded to ``digits`` significant ones."""
-    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
-    if not exponent:
-        return mantissa
-    mantissa = "" if mantissa == "1" else rf"{mantissa} \cdot "
-    return rf"{mantissa}10^{{{int(exponent)}}}"
+    mantissa, _, exponent = f"{abs(value):.{digits}g}".partition("e")
+    if exponent:
+        mantissa = "" if mantissa == "1" else rf"{mantissa} \cdot "
+        mantissa = rf"{mantissa}10^{{{int(exponent)}}}"
+    return f"{{-{mantissa}}}" if value < 0 else mantissa
 
 
 class _Here(Evaluation):
@@ -93,13 +93,13 @@ def _nested(node: ast.expr) -> bool:
 
 
 def _short(texts: list[str], dots: str) -> list[str]:
-    return texts if len(texts) <= _SHOWN + 2 else [*texts[:_SHOWN], dots, texts[-1]]
+    return texts if len(texts) <= _SHOWN + 1 else [*texts[:_SHOWN], dots, texts[-1]]
 
 
 def _joined(terms: list[str]) -> str:
     """A sum; a negative term is in parentheses."""
     shown = _short(terms, r"\cdots")
-    return " + ".join([shown[0], *(f"({t})" if t.startswith("-") else t for t in shown[1:])]) if shown else "0"
+    return " + ".join([shown[0], *(f"({t})" if t.startswith(("-", "{-")) else t for t in shown[1:])]) if shown else "0"
 
 
 def value_at(equation: Equation, index: tuple[int, ...]) -> Any:

@@ -69,7 +69,12 @@ class Sections:
     def _layer_row(self, name: str, nodes: list[Node]) -> tuple[str, ...]:
         graph = self.equations.trace.graph
         made = {o for n in nodes for o in n.outputs}
-        takes = [i for n in nodes for i in n.operands if i not in made and i not in (*graph.parameters, *graph.state, *graph.constants)]
+        takes = [
+            i
+            for n in nodes
+            for i in n.operands
+            if i not in made and i not in (*graph.parameters, *graph.state, *graph.constants)
+        ]
         owned = dict.fromkeys(i for n in nodes for i in n.operands if i in graph.parameters)
         main = [n for n in nodes if n.name not in graph.updates.values()]
         return (
@@ -89,7 +94,9 @@ class Sections:
         return self._shaped(name) + frozen
 
     def _shape(self, name: str) -> str:
-        return f"[{' × '.join(map(str, self.equations.trace.values[name].shape))}]"
+        sizes = list(map(str, self.equations.trace.values[name].shape))
+        owned = (*self.equations.trace.graph.parameters, *self.equations.trace.graph.state)
+        return f"[{' × '.join(sizes if name in owned else ['$N$', *sizes[1:]])}]"
 
     def symbol(self, name: str) -> str:
         """A value's symbol in LaTeX."""
@@ -97,7 +104,7 @@ class Sections:
 
     def _notation(self) -> Iterator[tuple[str, str, str]]:
         values = self.equations.trace.graph.values
-        yield r"$\cdot^{(l)}$", say("derive_symbol_layer"), ", ".join(f"({i}) `{n}`" for n, i in self.equations.symbols.layers.items())
+        yield "$(l)$", say("derive_symbol_layer"), ""
         yield r"$n,\ j,\ k$", say("derive_symbol_indices"), ""
         yield "$N$", say("derive_symbol_samples"), str(self.equations.samples)
         for name in self.equations.trace.graph.inputs[:-1]:
@@ -107,6 +114,8 @@ class Sections:
             if found := [n for n in values if n.endswith(f".{kind}") and layer_of(n) in self.layers]:
                 letter = self.equations.symbols.mark(found[0]).letter
                 yield f"${letter}^{{(l)}}$", say(f"derive_symbol_{kind}"), _some(found)
+        if "loss.p" in values:
+            yield "$p$", say("derive_symbol_p"), "`loss.p`"
         yield r"$\delta^{(l)}$", say("derive_symbol_delta"), "`t.delta(…)`"
         yield "$L$", say("derive_symbol_loss"), "`loss`"
         yield r"$\odot$", say("derive_symbol_hadamard"), ""
@@ -139,8 +148,12 @@ class Sections:
         yield _code("forward", found[-1])
 
     def _forward_lines(self, node: Node, equation: Equation) -> Iterator[tuple[str, ...]]:
+        left = equation.bold(equation.formula.target)
         if isinstance(equation.matrix, Product):
-            yield equation.bold(equation.formula.target), equation.matrix.latex(equation.bold)
+            yield left, equation.matrix.latex(equation.bold)
+        elif node.name.endswith(".a") and self.equations.slope(node) is not None:
+            inner = self.equations.symbols.mark(node.operands[0]).latex(bold=True)
+            yield left, rf"f^{{{self.equations.symbols.mark(node.name).above}}}\left({inner}\right)"
         yield equation.left, equation.right
 
     def _notes(self, node: Node, found: list[Equation]) -> Iterator[Block]:
@@ -158,7 +171,11 @@ class Sections:
         """The loss, and where 1/N comes from."""
         yield Heading(2, say("derive_head_loss"))
         yield Text(say("derive_loss_intro"))
-        found = [e for e in self.equations.forward(self.loss) if not (e.name == "loss.mass" and self.equations.symbols.counted)]
+        found = [
+            e
+            for e in self.equations.forward(self.loss)
+            if not (e.name == "loss.mass" and self.equations.symbols.counted)
+        ]
         yield formulas(*((e.left, e.right) for e in found))
         yield from self._notes(self.loss, found)
         yield Text(say("derive_mean" if self.equations.symbols.counted else "derive_weighted"))
@@ -279,7 +296,11 @@ class Sections:
         yield Heading(2, say("derive_head_gradients"))
         yield Text(say("derive_gradients_intro"))
         for layer in reversed(self.layers):
-            own = [g for p in self.equations.trace.graph.trainable if layer_of(p) == layer and (g := self.equations.gradient(p))]
+            own = [
+                g
+                for p in self.equations.trace.graph.trainable
+                if layer_of(p) == layer and (g := self.equations.gradient(p))
+            ]
             if own:
                 yield self._head(layer)
                 yield from self._parameters(own)
@@ -288,10 +309,9 @@ class Sections:
         for gradient in found:
             if len(gradient.shares) > 1:
                 yield self._told("derive_shared", gradient)
-            yield self._gradient_lines(gradient)
             forms = [s.matrix.latex(s.bold) if s.matrix else None for s in gradient.shares]
-            if all(forms):
-                yield formulas((self._bold_gradient(gradient.name), " + ".join(f for f in forms if f)))
+            whole = (self._bold_gradient(gradient.name), " + ".join(f for f in forms if f))
+            yield Formulas((*self._gradient_lines(gradient).lines, *(formulas(whole).lines if all(forms) else ())))
         places = {s.source.place: s for g in found for s in g.shares}
         for share in places.values():
             yield _code("backward", share)
@@ -303,10 +323,16 @@ class Sections:
         yield Text(say("derive_update_intro", optimizer=kind.__name__))
         known = dict.fromkeys(("p", "g", *self.optimizer.slots), 1.0) | {"lr": 1.0, "t": 2}
         found = [e for e, _ in update_equations(self.optimizer, known)]
-        yield Formulas(tuple((e.left, r"\leftarrow", e.right) for e in found))
-        options = {n: v for n, v in self.optimizer.options.items() if isinstance(v, int | float) and any(n in e.formula.names for e in found)}
+        yield Formulas(tuple((mark(e.name).latex(), r"\leftarrow", e.right) for e in found))
+        options = {
+            n: v
+            for n, v in self.optimizer.options.items()
+            if isinstance(v, int | float) and any(n in e.formula.names for e in found)
+        }
         options = {"lr": first_rate(self.optimizer)} | options
-        yield Text(say("derive_with", values=", ".join(f"${mark(n).latex()} = {_plain(v)}$" for n, v in options.items())))
+        yield Text(
+            say("derive_with", values=", ".join(f"${mark(n).latex()} = {_plain(v)}$" for n, v in options.items()))
+        )
         source = Source.of(kind._rule)  # noqa: SLF001  the formulas stand there
         yield Code(say("derive_code_update", place=source.place), source, say("derive_code_above", place=source.place))
 

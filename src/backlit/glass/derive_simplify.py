@@ -1,8 +1,8 @@
 """A rule's formula as it stands for one node: what this call fixes is worked out, what it leaves open stays.
 
-A loss rule knows weights, ignored labels and smoothing; a model without them should read ``(p - [y = c]) / N``. The steps are
-those of school algebra and change no value: 1·x = x, x + 0 = x, a sum of ones is a count, a decided condition is gone, and
-``Sum(c, [y = c]·f(c)) = f(y)`` where the labels y lie among the values of c.
+A loss rule knows weights, ignored labels and smoothing; a model without them should read ``(p - [y = c]) / N``. The
+steps are those of school algebra and change no value: 1·x = x, x + 0 = x, a sum of ones is a count, a decided
+condition is gone, and ``Sum(c, [y = c]·f(c)) = f(y)`` where the labels y lie among the values of c.
 """
 
 from __future__ import annotations
@@ -188,7 +188,11 @@ def _marked(letter: str, node: ast.expr) -> ast.expr | None:
         return None
     mark, index = node.left, node.comparators[0]
     free = not any(isinstance(n, ast.Name) and n.id == letter for n in ast.walk(mark))
-    return mark if isinstance(mark, ast.Subscript) and isinstance(index, ast.Name) and index.id == letter and free else None
+    return (
+        mark
+        if isinstance(mark, ast.Subscript) and isinstance(index, ast.Name) and index.id == letter and free
+        else None
+    )
 
 
 class _Substitution(ast.NodeTransformer):

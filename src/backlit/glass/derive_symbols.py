@@ -1,4 +1,4 @@
-r"""The textbook's symbols for a graph: layer l has ``z^{(l)}``, ``a^{(l)}``, ``W^{(l)}``, ``\delta^{(l)}``; indices n, j, k.
+r"""The textbook's symbols for a graph: layer l has ``z^{(l)}``, ``a^{(l)}``, ``W^{(l)}``, ``\delta^{(l)}``.
 
 Layers are counted in the order in which they are computed; a value that is its layer's only result is its activation a.
 """
@@ -25,7 +25,7 @@ _LETTERS = {
     "beta": r"\beta",
     "mask": "m",
 }
-_RENAMED = (("o", "j"), ("i", "k"), ("c", "j"))
+_RENAMED = (("o", "j"), ("i", "k"), ("c", "j"), ("i", "j"))
 """Indices as the textbook names them: unit j of this layer, unit k of the one before."""
 _AXES = {0: (), 1: ("n",), 2: ("n", "j"), 3: ("n", "t", "j"), 4: ("n", "h", "w", "j")}
 
@@ -84,7 +84,7 @@ class Symbols:
         return Mark(letter, above + (r"\prime" if after else ""))
 
     def gradient(self, name: str) -> Mark | None:
-        """δ for a weighted input z; None for others, which are written ∂L/∂…"""
+        """δ for a weighted input z; None for others, which are written as ∂L/∂a."""
         mark = self.mark(name)
         return Mark(r"\delta", mark.above) if name.endswith(".z") else None
 
@@ -130,9 +130,9 @@ class Printer(LatexPrinter):
 
     def right(self) -> str:
         """The expression; a gradient of something broadcast is a sum over what it was broadcast to."""
-        least = SUM if (missing := self.missing()) else 0
+        missing = self.missing()
         sums = rf"\sum_{{{','.join(missing)}}} " if missing else ""
-        return sums + self.inside(self.of.expression, least)
+        return sums + self.term(self.of.expression, SUM if missing else 0)
 
     def missing(self) -> tuple[str, ...]:
         """Axes that an elementwise gradient is summed over."""
@@ -186,6 +186,8 @@ class Printer(LatexPrinter):
 def _renamed(formula: Formula) -> dict[str, str]:
     used = {n.id for n in ast.walk(formula.expression) if isinstance(n, ast.Name)}
     used |= {i.lstrip("*") for i in formula.indices or ()}
-    found = {old: new for old, new in _RENAMED if old in used and new not in used}
-    taken: set[str] = set()
-    return {old: new for old, new in found.items() if not (new in taken or taken.add(new))}  # type: ignore[func-returns-value]
+    found: dict[str, str] = {}
+    for old, new in _RENAMED:
+        if old in used and old not in found and new not in used | {*found.values()}:
+            found[old] = new
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,8 +12,15 @@ from backlit.optim.base import Optimizer
 from backlit.rules import get
 from backlit.rules.formula import parse
 
+_NEW = "new"
+"""What the right side makes; it is shown by the name that it takes, whose old value the right side may read."""
+
+_PARAMETER = re.compile(r"\bp\b")
+"""In index formulas p is the position of an entry."""
+
 _MARKS = {
     "p": Mark(r"\theta"),
+    "theta": Mark(r"\theta"),
     "g": Mark("g"),
     "lr": Mark(r"\alpha"),
     "t": Mark("t"),
@@ -44,9 +52,9 @@ def update_equations(optimizer: Optimizer, known: Mapping[str, Any]) -> Iterator
     """
     numbers: dict[str, Any] = dict(optimizer.options) | dict(known)
     for line in optimizer.formulas:
-        formula = parse(line)
-        marks = {name: mark(name) for name in (*formula.names, formula.target)}
-        equation = Equation(f"update {formula.target}", formula, dict(numbers), (), marks, 1, get("add"))
-        value = float(equation.evaluate())
-        yield equation, value
-        numbers[formula.target] = value
+        name, _, right = line.partition(" = ")
+        formula = parse(f"{_NEW} = {_PARAMETER.sub('theta', right)}")
+        marks = {n: mark(n) for n in (*formula.names, _NEW)}
+        equation = Equation(name, formula, numbers | {"theta": numbers["p"]}, (), marks, 1, get("add"))
+        numbers[name] = float(equation.evaluate())
+        yield equation, numbers[name]

@@ -55,9 +55,17 @@ class Worked:
 
     @cached_property
     def sample(self) -> int:
-        """The sample that the loss depends on most."""
-        d = self._grads[self.sections.output]
-        return int(np.argmax(np.abs(d).reshape(len(d), -1).sum(axis=1)))
+        """The sample that reaches every layer best: its weakest δ, as a share of the largest, is the strongest."""
+        names = [o for nodes in self.sections.layers.values() for n in nodes for o in n.outputs if o in self._grads]
+        largest = [
+            np.abs(self._grads[n]).reshape(self.sections.equations.samples, -1).max(axis=1)
+            for n in names
+            if self._has_samples(n)
+        ]
+        return int(np.argmax(np.min([d / (d.max() or 1) for d in largest], axis=0)))
+
+    def _has_samples(self, name: str) -> bool:
+        return self._grads[name].shape[:1] == (self.sections.equations.samples,)
 
     def blocks(self) -> Iterator[Block]:
         """The section."""
@@ -90,7 +98,11 @@ class Worked:
         if name in self.sections.equations.trace.graph.parameters:
             return self._parameter_index(name)
         layer = layer_of(name)
-        unit = self.unit(layer) if layer in self.sections.layers else _largest(self._grads[self.sections.output][self.sample])
+        unit = (
+            self.unit(layer)
+            if layer in self.sections.layers
+            else _largest(self._grads[self.sections.output][self.sample])
+        )
         full = (self.sample, *unit)
         if value.ndim == len(full) and value.shape[0] == samples:
             return tuple(min(i, n - 1) for i, n in zip(full, value.shape, strict=True))
@@ -174,8 +186,7 @@ class Worked:
         own = self.sections.equations.symbols.mark(name).latex([str(i) for i in index])
         lines = []
         for equation, value in update_equations(optimizer, known):
-            target = equation.formula.target
-            shown = own if target == "p" else mark(target).latex()
+            shown = own if equation.name == "p" else mark(equation.name).latex()
             lines += [(shown, r"\leftarrow", filled(equation, ())), ("", "=", number(value, 6))]
         yield Formulas(tuple(lines))
 
