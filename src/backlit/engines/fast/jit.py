@@ -1,0 +1,25 @@
+"""How kernels are compiled: the one place that knows Numba."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+FAST = {"contract", "reassoc", "nsz"}
+"""What LLVM may assume: it may fuse and reorder sums, so that they vectorise; NaN and infinity stay what they are."""
+
+KERNELS: dict[str, Callable[..., Any]] = {}
+"""All kernels by name."""
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` when it is first called, keep the machine code on disk, release the interpreter's lock."""
+    KERNELS[function.__name__] = made = unkept(function, cache=True)
+    return made
+
+
+def unkept(function: Callable[..., Any], *, cache: bool = False) -> Callable[..., Any]:
+    """The same without keeping the machine code, and without a name among the kernels."""
+    return njit(function, cache=cache, nogil=True, error_model="numpy", fastmath=FAST)  # type: ignore[no-any-return]

@@ -1,0 +1,81 @@
+"""What lasts from step to step: parameters, gradients, optimizer state and running statistics as flat vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from backlit import optim
+from backlit.core.types import Array, Arrays, Shape
+from backlit.engines.fast.memory import padded
+from backlit.graph.graph import Graph
+
+Place = tuple[int, Shape]
+"""(offset, shape) in a vector."""
+
+
+@dataclass
+class Vectors:
+    """One flat vector of each kind, with views by dotted name; an update is one loop over the trainable prefix."""
+
+    params: Array
+    grads: Array
+    slots: dict[str, Array]
+    """The optimizer's state by slot, one vector over all trainable parameters, or a number kept for all."""
+    state: Array
+    views: dict[str, Array]
+    """Parameters and state by name; the gradient of a parameter as ``d <name>``."""
+    places: dict[str, Place]
+    """Where each trainable parameter lies, in the vectors of gradients and slots too."""
+
+    @classmethod
+    def of(cls, graph: Graph, optimizer: optim.Optimizer, dtype: str) -> Vectors:
+        """Vectors for the parameters and state of a graph, the trainable ones first."""
+        trained, size = places(graph.trainable, graph)
+        frozen, whole = places([p for p in graph.parameters if p in graph.frozen], graph, size)
+        kept, state_size = places(graph.state, graph)
+        params, grads, state = (np.zeros(n, dtype) for n in (whole, size, state_size))
+        views = {n: view(params, *at) for n, at in (trained | frozen).items()}
+        views |= {n: view(state, *at) for n, at in kept.items()}
+        views |= {f"d {n}": view(grads, *at) for n, at in trained.items()}
+        return cls(params, grads, optimizer.init(np, params[:size]), state, views, trained)
+
+    @property
+    def trained(self) -> Array:
+        """The parameters that have gradients, as a vector."""
+        return self.params[: self.grads.size]
+
+    def load(self, params: Arrays, state: Arrays, slots: Mapping[str, Arrays]) -> None:
+        """Take over the arrays of a run."""
+        for name, a in (*params.items(), *state.items()):
+            self.views[name][...] = a
+        for slot, vector in self.slots.items():
+            for name, at in self.places.items():
+                (vector if vector.ndim == 0 else view(vector, *at))[...] = slots[name][slot]
+
+    def copies(self) -> tuple[dict[str, Array], dict[str, Array], dict[str, dict[str, Array]]]:
+        """(parameters and state by name, gradients by name, slots by name), copied out."""
+        values = {n: a.copy() for n, a in self.views.items() if not n.startswith("d ")}
+        grads = {n: self.views[f"d {n}"].copy() for n in self.places}
+        slots = {
+            n: {k: (v if v.ndim == 0 else view(v, *at)).copy() for k, v in self.slots.items()}
+            for n, at in self.places.items()
+        }
+        return values, grads, slots
+
+
+def places(names: Iterable[str], graph: Graph, start: int = 0) -> tuple[dict[str, Place], int]:
+    """(place of each array in a vector that begins at ``start``, where the vector ends)."""
+    found = {}
+    for name in names:
+        found[name] = (start, graph.values[name].shape)
+        start += padded(math.prod(graph.values[name].shape))
+    return found, start
+
+
+def view(vector: Array, at: int, shape: Shape) -> Array:
+    """A part of a vector as an array."""
+    return vector[at : at + math.prod(shape)].reshape(shape)
