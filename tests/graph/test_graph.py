@@ -112,6 +112,45 @@ def test_a_wrong_shape(graph):
         replace(graph, values=values).check()
 
 
+def test_a_wrong_dtype(graph):
+    values = {**graph.values, "exp1": Value("exp1", (2, 3), "float64")}
+    with pytest.raises(GraphError, match=r"BL217\] exp1[\s\S]*float32[\s\S]*float64"):
+        replace(graph, values=values).check()
+
+
+def test_the_dtype_of_a_comparison_is_its_own():
+    b = Builder()
+    mask = b.input("x", (2,)) > 0
+    graph = b.graph((mask,))
+    with pytest.raises(GraphError, match=r"BL217\] greater1[\s\S]*bool[\s\S]*float32"):
+        replace(graph, values={**graph.values, mask.name: Value(mask.name, (2,), "float32")}).check()
+
+
+@pytest.mark.parametrize(
+    ("array", "says"), [(np.ones(3), r"BL203\] constant1[\s\S]*\(3,\)"), (np.ones(2, "float32"), r"BL217\] constant1")]
+)
+def test_a_constant_that_is_not_as_stated(array, says):
+    b = Builder(dtype="float64")
+    graph = b.graph((b.input("x", (2,)) * np.array([1.0, 2.0]),))
+    with pytest.raises(GraphError, match=says):
+        replace(graph, constants={"constant1": array}).check()
+
+
+def test_an_update_that_does_not_fit_its_state():
+    b = Builder()
+    state = b.state("s", (2,), lambda _rng, shape: np.zeros(shape))
+    b.update(state, np.sum(b.input("x", (2,))))
+    with pytest.raises(GraphError, match=r"BL203\] s[\s\S]*\(\),[\s\S]*\(2,\)"):
+        b.graph((state * 1.0,))
+
+
+@pytest.mark.parametrize("name", ["x", "exp1", "add1"])
+def test_a_value_that_is_not_described(graph, name):
+    values = {n: v for n, v in graph.values.items() if n != name}
+    with pytest.raises(GraphError, match=rf"BL216\] {name}: .*'{name}'"):
+        replace(graph, values=values).check()
+
+
 def test_a_leaf_of_a_shape_that_a_rule_cannot_take(graph):
     values = {**graph.values, "x": Value("x", (4,), "float32")}
     with pytest.raises((GraphError, InputError), match=r"relu1"):

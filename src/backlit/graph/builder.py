@@ -12,7 +12,7 @@ import numpy as np
 from backlit import rules
 from backlit.core.errors import GraphError, InputError
 from backlit.core.types import Array, Shape
-from backlit.graph.graph import Graph, Mask, Node, Value, infer_shapes
+from backlit.graph.graph import Graph, Mask, Node, Value, infer_dtype, infer_shapes
 from backlit.graph.symbolic import Symbolic
 from backlit.rules import Rule
 
@@ -112,7 +112,7 @@ class Builder:
         operands = self._operands(found, inputs)
         shapes = infer_shapes(rule, [None if o is None else o.shape for o in operands], attributes, name)
         outputs = _output_names(name, found)
-        dtype = found.dtype or _common_dtype(found, operands)
+        dtype = infer_dtype(rule, [None if o is None else o.dtype for o in operands])
         self.values |= {o: Value(o, s, dtype) for o, s in zip(outputs, shapes, strict=True)}
         self._nodes.append(Node(rule, tuple(o.name if o is not None else None for o in operands), outputs, attributes))
         return tuple(Symbolic(self, self.values[o]) for o in outputs)
@@ -225,12 +225,3 @@ def _output_names(name: str, rule: Rule) -> tuple[str, ...]:
     """The first output carries the node's name, the others ``<layer or node>.<output>``."""
     owner = name.rsplit(".", 1)[0]
     return (name, *(f"{owner}.{o}" for o in rule.outputs[1:]))
-
-
-def _common_dtype(rule: Rule, operands: list[Symbolic | None]) -> str:
-    kept = (
-        operands
-        if rule.variadic
-        else [o for o, n in zip(operands, rule.inputs, strict=True) if n not in rule.constants]
-    )
-    return np.result_type(*[np.dtype(o.dtype) for o in (kept or operands) if o is not None]).name

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from backlit import rules
-from backlit.core.errors import GraphError
+from backlit.core.errors import BacklitError, GraphError
 from backlit.core.types import Array, Shape
 
 
@@ -101,8 +103,26 @@ class Graph:
         """Make sure that the graph is well formed, and return it.
 
         Raises GraphError where a value is used before it is made (so also where nodes form a cycle), made twice,
-        unknown, or where its shape is not the one its rule gives.
+        unknown, or where its shape or dtype is not the one that its rule, its array or its update gives.
         """
+        self._check_described()
+        self._check_order()
+        for node in self.nodes:
+            self._check_node(node)
+        for name, array in self.constants.items():
+            self._check_stated(name, (name,), (tuple(array.shape),), str(array.dtype))
+        for name, new in self.updates.items():
+            self._check_stated(name, (name,), (self.values[new].shape,), self.values[new].dtype)
+        return self
+
+    def _check_described(self) -> None:
+        """GraphError unless there is an entry in ``values`` for all that there is."""
+        for name in (*sorted(self.leaves), *self.producer, *self.updates):
+            if name not in self.values:
+                raise GraphError("graph_value", where=name, name=name, got=", ".join(self.values))
+
+    def _check_order(self) -> None:
+        """GraphError unless every value is made once, before it is used."""
         made = set(self.leaves)
         for node in self.nodes:
             for name in node.operands:
@@ -112,20 +132,22 @@ class Graph:
                 if out in made:
                     raise GraphError("graph_twice", where=node.name, name=out)
             made.update(node.outputs)
-            self._check_shapes(node)
         for name in (*self.outputs, *self.updates.values()):
             if name not in made:
                 raise GraphError("graph_order", where="outputs", name=name, got=f"{name!r}")
-        return self
 
-    def _check_shapes(self, node: Node) -> None:
-        found = infer_shapes(node.rule, [self._shape(i) for i in node.inputs], node.attributes, node.name)
-        stated = tuple(self.values[o].shape for o in node.outputs)
-        if found != stated:
-            raise GraphError("graph_shape", where=node.name, expected=str(found), got=str(stated))
+    def _check_node(self, node: Node) -> None:
+        inputs = [None if i is None else self.values[i] for i in node.inputs]
+        shapes = infer_shapes(node.rule, [i and i.shape for i in inputs], node.attributes, node.name)
+        self._check_stated(node.name, node.outputs, shapes, infer_dtype(node.rule, [i and i.dtype for i in inputs]))
 
-    def _shape(self, name: str | None) -> Shape | None:
-        return None if name is None else self.values[name].shape
+    def _check_stated(self, where: str, names: tuple[str, ...], shapes: tuple[Shape, ...], dtype: str) -> None:
+        """GraphError unless the values of these names are stated with these shapes and this dtype."""
+        stated = [self.values[name] for name in names]
+        if shapes != tuple(v.shape for v in stated):
+            raise GraphError("graph_shape", where=where, expected=str(shapes), got=str(tuple(v.shape for v in stated)))
+        if wrong := [v.dtype for v in stated if v.dtype != dtype]:
+            raise GraphError("graph_dtype", where=where, expected=dtype, got=wrong[0])
 
     def __str__(self) -> str:
         from backlit.graph.show import listing
@@ -152,14 +174,23 @@ def differentiable_positions(node: Node) -> list[tuple[str, int]]:
 
 def infer_shapes(rule: str, shapes: list[Shape | None], attributes: Mapping[str, Any], where: str) -> tuple[Shape, ...]:
     """Shapes of a node's outputs; the rule's own error, said of the node ``where``, if it cannot take these inputs."""
-    from backlit.core.errors import BacklitError
-
     try:
         found = rules.get(rule).shapes(*shapes, **attributes)
     except BacklitError as error:
         raise error.at(where) from None
     several = bool(found) and isinstance(found[0], tuple)
     return found if several else (found,)
+
+
+def infer_dtype(rule: str, dtypes: list[str | None]) -> str:
+    """The dtype of a node's outputs: the rule's own, else the common one of what it can differentiate by."""
+    found = rules.get(rule)
+    if found.dtype:
+        return found.dtype
+    kept = (
+        dtypes if found.variadic else [d for d, n in zip(dtypes, found.inputs, strict=True) if n not in found.constants]
+    )
+    return str(np.result_type(*[np.dtype(d) for d in (kept or dtypes) if d is not None]).name)
 
 
 def _cycle(graph: Graph, start: Node, name: str) -> str:
