@@ -46,9 +46,13 @@ class Moment:
         return t.settings.optimizer.schedule.rate(t.progress.schedule, self.step, t.steps, t.batches.per_epoch)
 
     def leaves(self, part: int = 0) -> tuple[Graph, dict[str, Array]]:
-        """The graph of one mini-batch and the values of its leaves, masks included."""
-        t = self.trainer
-        samples = self.parts[part]
+        """The graph of one mini-batch and the values of its leaves, masks included; InputError for one there is not."""
+        t, parts = self.trainer, self.parts
+        if not 0 <= part < len(parts):
+            raise InputError(
+                "run_part", where=f"step {self.step}", expected=f"0 <= part < {len(parts)}", got=repr(part)
+            )
+        samples = parts[part]
         graph = samples.graph(t.model, t.settings.loss, training=True)
         given = t.progress.params | t.progress.state | samples.given(graph)
         return graph, reference.leaves(graph, given, seed=t.settings.seed, step=self.step, part=part)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -162,7 +161,7 @@ class Memory:
 
     def save(self, progress: Progress) -> None:
         """Keep ``progress`` as it is now, then drop old ones over the budget."""
-        self.kept[progress.step] = copy.copy(progress)
+        self.kept[progress.step] = replace(progress, sums=dict(progress.sums))  # the sums go on growing in place
         for step in surplus({s: p.nbytes for s, p in self.snapshots().items()}, self.budget_mb):
             del self.kept[step]
 
