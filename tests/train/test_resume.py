@@ -72,8 +72,12 @@ def test_two_identical_runs_write_identical_snapshots(whole, tmp_path):
     assert all(a[step].read_bytes() == b[step].read_bytes() for step in a)
 
 
+def quick(name):
+    return name == "to the last epoch"
+
+
 @pytest.mark.parametrize("step", range(1, 13))
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [n if quick(n) else pytest.param(n, marks=pytest.mark.slow) for n in VARIANTS])
 def test_interrupted_at_any_step(whole, name, step, tmp_path):
     stopped = full_run(tmp_path, callbacks=interrupt_at(step), **VARIANTS[name])
     if step < whole[name].step:
@@ -106,7 +110,7 @@ def test_interrupted_between_steps(whole, event, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [StepDone, EpochDone, SnapshotSaved])
-@pytest.mark.parametrize("when", [1, 3, 5])
+@pytest.mark.parametrize("when", [1, 4])
 def test_an_exception_loses_nothing(whole, kind, when, tmp_path):
     """What a crash leaves behind: the last snapshot, and perhaps a line of metrics that is ahead of it."""
     name, seen = "to the last epoch", []
@@ -132,7 +136,7 @@ full_run(sys.argv[1], callbacks=[die], snapshot_every=3, early_stopping=None)
 """
 
 
-@pytest.mark.parametrize("step", [1, 7, 10])
+@pytest.mark.parametrize("step", [1, 7, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_and_resumed(whole, step, tmp_path):
     places = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent / "src")])
     told = subprocess.run(
