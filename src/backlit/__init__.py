@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from backlit.core.errors import BacklitError as BacklitError
     from backlit.glass.check import check as check
     from backlit.glass.cost import cost as cost
+    from backlit.glass.derive import Derivation as Derivation
+    from backlit.glass.derive import derive as derive
     from backlit.glass.trace import Trace as Trace
     from backlit.glass.trace import trace as trace
     from backlit.graph import functions as ops
@@ -174,6 +176,7 @@ _HOMES = {
     "core.errors": "BacklitError",
     "glass.check": "check",
     "glass.cost": "cost",
+    "glass.derive": "Derivation derive",
     "glass.trace": "Trace trace",
     "nn.grad": "grad value_and_grad",
     "nn.layer": "Layer",

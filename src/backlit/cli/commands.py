@@ -87,6 +87,23 @@ class Cost(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Derive(DataOptions):
+    """``backlit derive``."""
+
+    data: Annotated[str, argument("data_or_run")]
+    optimizer: Annotated[str, option("optimizer")] = "sgd"
+    samples: Annotated[int, option("derive_samples", "--samples", min=1)] = 4
+    html: Annotated[bool, option("html")] = False
+    out: Annotated[Path | None, option("document", "--out")] = None
+
+    def answer(self) -> Answer:
+        """Forward, backward and update as formulas, then with numbers."""
+        from backlit.cli import derive
+
+        return derive.answer(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predict(Command):
     """``backlit predict``."""
 
@@ -131,6 +148,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "summary": Summary,
     "cost": Cost,
+    "derive": Derive,
     "predict": Predict,
     "check": Check,
     "demo": Demo,

@@ -107,6 +107,11 @@ def value_at(equation: Equation, index: tuple[int, ...]) -> Any:
     return Filled(equation).here.at(_place(equation, index))
 
 
+def size_at(equation: Equation, index: tuple[int, ...]) -> float:
+    """The absolute terms of one entry added up: what its rounding is measured by where the terms cancel."""
+    return float(sum(abs(value) for _, value in Filled(equation).here.terms(_place(equation, index))))
+
+
 def filled(equation: Equation, index: tuple[int, ...]) -> str:
     """The right side at one entry with its numbers, in LaTeX."""
     return Filled(equation).at(_place(equation, index))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from backlit.core.i18n import say
 from backlit.core.types import Array
 from backlit.glass.derive_blocks import Block, Formulas, Heading, Text, formulas
 from backlit.glass.derive_equations import Equation, Gradient
-from backlit.glass.derive_numbers import filled, number, value_at
+from backlit.glass.derive_numbers import filled, number, size_at, value_at
 from backlit.glass.derive_sections import Sections
 from backlit.glass.derive_symbols import layer_of
 from backlit.glass.derive_update import first_rate, mark, update_equations
@@ -30,7 +30,7 @@ class Entry:
     computed: float
     stored: float
     scale: float
-    """The largest of all entries of that value, in which deviations are measured."""
+    """The largest entry of that value, or the absolute terms of this one added up: what deviations are measured by."""
 
     @property
     def deviation(self) -> float:
@@ -137,12 +137,14 @@ class Worked:
         return formulas(*(self._line(e, self.index(e.name)) for e in found))
 
     def _line(self, equation: Equation, index: Index) -> tuple[str, ...]:
-        value = self._note(equation.name, index, value_at(equation, index), self._values[equation.name])
+        value = self._note(equation.name, index, [equation], self._values[equation.name])
         left = self.sections.equations.symbols.mark(equation.name).latex([str(i) for i in index])
         return _without_repeats(left, filled(equation, index), value)
 
-    def _note(self, name: str, index: Index, computed: float, stored: Array) -> str:
-        entry = Entry(name, index, float(computed), float(stored[index]), float(np.max(np.abs(stored))))
+    def _note(self, name: str, index: Index, parts: Sequence[Equation], stored: Array) -> str:
+        computed = sum(float(value_at(p, index)) for p in parts)
+        scale = max(float(np.max(np.abs(stored))), sum(size_at(p, index) for p in parts))
+        entry = Entry(name, index, computed, float(stored[index]), scale)
         self.entries.append(entry)
         return number(entry.stored, 6)
 
@@ -161,10 +163,9 @@ class Worked:
 
     def _gradient_line(self, gradient: Gradient) -> tuple[str, ...]:
         index = self.index(gradient.name)
-        computed = sum(float(value_at(s, index)) for s in gradient.shares)
         texts = [filled(s, index) for s in gradient.shares]
         joined = " + ".join(rf"\left({t}\right)" if len(texts) > 1 else t for t in texts)
-        value = self._note(f"∂{gradient.name}", index, computed, gradient.stored)
+        value = self._note(f"∂{gradient.name}", index, gradient.shares, gradient.stored)
         return _without_repeats(self._derivative(gradient.name, index), joined, value)
 
     def _derivative(self, name: str, index: Index) -> str:
