@@ -1,9 +1,9 @@
 """Other programs that differentiate and so can judge a gradient: found by name, loaded when they are asked for.
 
 An oracle is a function ``vjp(rule, inputs, attributes, places, dys)``: given ∂L/∂(outputs that have a gradient) it
-returns ∂L/∂(the inputs at ``places``), float64 NumPy arrays, without using the rule's own backward; None where it has no
-equivalent of the rule or refuses these inputs. The layers that may import the other libraries provide them; the glass,
-which may not, asks here. :func:`register` adds one.
+returns ∂L/∂(the inputs at ``places``), float64 NumPy arrays, without using the rule's own backward; None where it has
+no equivalent of the rule or refuses these inputs. The layers that may import the other libraries provide them; the
+glass, which may not, asks here. :func:`register` adds one.
 """
 
 from __future__ import annotations

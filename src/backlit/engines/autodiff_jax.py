@@ -23,7 +23,7 @@ def vjp(
         outputs = rule.call(jnp, *(new.get(i, x) for i, x in enumerate(given)), **attributes)
         return tuple(y for n, y in zip(rule.outputs, outputs, strict=True) if n in rule.differentiated)
 
-    with jax.enable_x64(True):
+    with jax.enable_x64(True):  # noqa: FBT003  positional there
         given = [None if x is None else jnp.asarray(x) for x in inputs]
         pull = jax.vjp(forward, *(given[i] for i in places))[1]
         return tuple(np.asarray(g) for g in pull(tuple(jnp.asarray(dy) for dy in dys)))

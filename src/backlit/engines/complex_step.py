@@ -1,8 +1,8 @@
-"""The complex-step engine: an array namespace in which a rule's forward, run once, gives an exact directional derivative.
+"""The complex-step engine: an array namespace in which one run of forward gives a directional derivative.
 
-:class:`ComplexStep` computes with x + i h v, its arrays are :class:`Stepped`. For a real analytic f the derivative along v
-is Im f(x + i h v) / h: nothing is subtracted, so h can be so small that no digit is lost. Functions that are analytic in
-pieces go by the real part, which is the piece that x lies on: ``abs`` is x or -x, ``max`` is its largest entry, a
+:class:`ComplexStep` computes with x + i h v, its arrays are :class:`Stepped`. For a real analytic f the derivative
+along v is Im f(x + i h v) / h: nothing is subtracted, so h can be so small that no digit is lost. Functions that are
+analytic in pieces go by the real part, which is the piece that x lies on: ``abs`` is x or -x, ``max`` is its largest entry, a
 comparison compares real parts. On a kink itself this says nothing. A function that is not listed here is refused
 (AttributeError), and an array of this namespace is no NumPy array, so nothing leaves the namespace unnoticed.
 
@@ -40,7 +40,7 @@ _KINDS: Mapping[str, str] = {
 
 
 def _binary(function: str) -> Callable[[Any, Any], Any]:
-    return lambda self, other: getattr(XP, function)(self, other)
+    return lambda self, other: getattr(XP, function)(self, other)  # noqa: PLW0108  XP is made below
 
 
 def _swapped(function: str) -> Callable[[Any, Any], Any]:
@@ -107,7 +107,11 @@ class Stepped:
         return Stepped(-self.z)
 
     def __abs__(self) -> Stepped:
-        return XP.abs(self)
+        found: Stepped = XP.abs(self)
+        return found
+
+    def __array__(self, *_: Any, **__: Any) -> Array:  # noqa: PLW3201  NumPy's protocol
+        raise TypeError("a rule must compute with the functions of its namespace")
 
     def __bool__(self) -> bool:
         raise TypeError("a rule must not branch on the values of an array")
@@ -220,6 +224,6 @@ def _number(x: Any) -> Any:
 
 
 def along(f: Callable[..., tuple[Any, ...]], values: Iterable[Any], v: Mapping[int, Array]) -> tuple[Any, ...]:
-    """``f(xp, *values)``, the arrays at the places in ``v`` moved along them: take :func:`real` and :func:`slope` of it."""
+    """``f(xp, *values)``, arrays at the places in ``v`` moved along them: take :func:`real` and :func:`slope` of it."""
     with np.errstate(all="ignore"):
         return f(XP, *(step(x, v[i]) if i in v else x for i, x in enumerate(values)))

@@ -1,5 +1,4 @@
-"""The certificate: a gradient check with every rule judged on the arrays of this very run, the engine judged apart, and the
-probable mistake named where something is wrong.
+"""The certificate: a gradient check that judges every rule and the engine, and names the probable mistake.
 
 Routes and tolerances: :mod:`backlit.glass.certificate_routes`. Mistakes: :mod:`backlit.glass.certificate_mistakes`.
 """
@@ -26,7 +25,7 @@ from backlit.engines import complex_step, reference
 from backlit.glass.certificate_call import EPS, inner, size
 from backlit.glass.certificate_engine import Run, joins, wrong_forward
 from backlit.glass.certificate_mistakes import Finding, engine_finding, finding
-from backlit.glass.certificate_nodes import Judged, RuleRow, judge
+from backlit.glass.certificate_nodes import RuleRow, judge
 from backlit.glass.certificate_routes import NUDGE, Evidence, rounding_evidence, typical
 from backlit.glass.differences import Point
 from backlit.glass.report import Report
@@ -179,7 +178,8 @@ def certify(
         "data": fingerprint({n: subject.env[n] for n in subject.graph.inputs}),
     }
     rules = tuple(j.row for j in judged)
-    return Certificate(**vars(report), rules=rules, parameters=parameters, findings=findings, hashes=hashes, oracles=tuple(asked))
+    found: dict[str, Any] = {"rules": rules, "parameters": parameters, "findings": findings, "hashes": hashes}
+    return Certificate(**vars(report), **found, oracles=tuple(asked))
 
 
 def _engine_findings(subject: Subject) -> tuple[Finding, ...]:

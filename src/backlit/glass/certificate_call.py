@@ -12,7 +12,7 @@ import numpy as np
 from backlit import rules
 from backlit.core.types import Array
 from backlit.engines import complex_step
-from backlit.graph.graph import Graph, Node
+from backlit.graph.graph import Node
 from backlit.rules import Rule
 
 EPS = float(np.finfo(np.float64).eps)
@@ -40,7 +40,7 @@ class NodeCall:
     wrt: tuple[Wrt, ...]
 
     @classmethod
-    def of(cls, graph: Graph, node: Node, values: Mapping[str, Array], reached: frozenset[str]) -> NodeCall:
+    def of(cls, node: Node, values: Mapping[str, Array], reached: frozenset[str]) -> NodeCall:
         """``node`` with the ``values`` of a run; it is judged by the inputs that are ``reached`` by a gradient."""
         rule = rules.get(node.rule)
         wrt = tuple(w for w in _differentiable(rule, node) if node.inputs[w.place] in reached)

@@ -1,8 +1,8 @@
 """The engine's part judged apart from the rules': what several nodes send to one value must add up.
 
-For every value v on a way to the loss the engine's ∂L/∂v is compared with the sum of what the rules' backwards give, each
-fed with the engine's own ∂L/∂(outputs): at the run's parameters, and once more at parameters near by, where an engine that
-remembers the first run gives itself away.
+For every value v on a way to the loss the engine's ∂L/∂v is compared with the sum of what the rules' backwards give,
+each fed with the engine's own ∂L/∂(outputs): at the run's parameters, and once more at parameters near by, where an
+engine that remembers the first run gives itself away.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Run:
     def of(cls, graph: Graph, values: Mapping[str, Array], d: Mapping[str, Array], wrt: tuple[str, ...]) -> Run:
         """The run that gave ``values`` and ``d``."""
         reached = graph.depends_on(wrt)
-        calls = (NodeCall.of(graph, n, values, reached) for n in graph.nodes if not reached.isdisjoint(n.outputs))
+        calls = (NodeCall.of(n, values, reached) for n in graph.nodes if not reached.isdisjoint(n.outputs))
         return cls(graph, values, d, tuple(c for c in calls if c.wrt))
 
     def near(self, env: Mapping[str, Array], wrt: tuple[str, ...]) -> Run:
@@ -42,7 +42,7 @@ class Run:
         return Run.of(self.graph, values, d, wrt)
 
     def delta(self, call: NodeCall) -> tuple[Array, ...] | None:
-        """The engine's ∂L/∂(differentiated outputs) of a node; None where it has none of them, or one of another shape."""
+        """The engine's ∂L/∂(differentiated outputs) of a node; None where it has none, or one of another shape."""
         names = call.of_differentiated(call.node.outputs)
         if not any(n in self.d for n in names):
             return None
@@ -50,10 +50,10 @@ class Run:
         return found if all(f.shape == self.values[n].shape for f, n in zip(found, names, strict=True)) else None
 
     def shares(self, *, values: Mapping[str, Array] | None = None) -> dict[str, dict[str, Array]]:
-        """Value -> node -> what that node's backward sends to it; ``values``: as if it had kept those of another run."""
+        """Value -> node -> what its backward sends there; ``values``: as if it had kept those of another run."""
         found: dict[str, dict[str, Array]] = {}
         for call in self.calls:
-            kept = call if values is None else NodeCall.of(self.graph, call.node, values, frozenset(call.node.operands))
+            kept = call if values is None else NodeCall.of(call.node, values, frozenset(call.node.operands))
             dys = self.delta(call)
             for w in call.wrt if dys is not None else ():
                 gradient = kept.backward(dys)[w.label]  # type: ignore[arg-type]
@@ -102,7 +102,8 @@ def _total(shares: Mapping[str, Array] | None) -> Array | None:
 def _same(found: Array | None, expected: Array, scale: float) -> bool:
     if found is None or found.shape != expected.shape:
         return False
-    return bool(np.all(np.abs(found - expected) <= 1024 * EPS * scale) or np.array_equal(found, expected, equal_nan=True))
+    near = np.all(np.abs(found - expected) <= 1024 * EPS * scale)
+    return bool(near or np.array_equal(found, expected, equal_nan=True))
 
 
 def wrong_forward(run: Run) -> str | None:

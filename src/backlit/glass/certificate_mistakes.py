@@ -1,4 +1,4 @@
-"""What went wrong: the usual mistakes of a backward, each tried on the right gradient until one gives the wrong numbers.
+"""What went wrong: the usual mistakes of a backward, each tried on the right gradient until one gives our numbers.
 
 The right gradient is made from forward alone (one complex step, or one difference quotient, for every entry looked at);
 mistakes inside a formula are made by changing the rule's index formula (:mod:`backlit.glass.certificate_mutations`).
@@ -25,7 +25,7 @@ from backlit.glass.differences import Point, derivative
 from backlit.rules.formula import Formula, formulas_of
 
 ALL, SOME, TRIED = 300, 120, 12
-"""Entries of the right gradient: all where there are at most so many, else so many; and on how many mistakes are tried."""
+"""Entries of the right gradient: all of so many at most, else so many; and how many of them mistakes are tried on."""
 
 Index = tuple[int, ...]
 
@@ -56,19 +56,15 @@ class Finding:
 
     def __str__(self) -> str:
         entry = "" if self.entry is None else f"[{', '.join(map(str, self.entry))}]"
-        numbers = {"got": f"{self.got:.9g}", "expected": f"{self.expected:.9g}"}
-        return say(
-            "certificate_finding",
-            where=self.where,
-            rule=self.rule,
-            gradient=f"{self.gradient}{entry}",
-            advice=self.advice,
-            **numbers,
-        )
+        place = {"where": self.where, "rule": self.rule, "gradient": f"{self.gradient}{entry}", "advice": self.advice}
+        if self.entry is None:
+            return say("certificate_finding_whole", **place)
+        return say("certificate_finding", **place, got=f"{self.got:.9g}", expected=f"{self.expected:.9g}")
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        numbers = {name: float(v) if np.isfinite(v) else None for name, v in (("got", self.got), ("expected", self.expected))}
+        pair = ("got", self.got), ("expected", self.expected)
+        numbers = {name: float(v) if np.isfinite(v) else None for name, v in pair}
         place = {"where": self.where, "rule": self.rule, "gradient": self.gradient}
         entry = None if self.entry is None else list(self.entry)
         return {**place, "entry": entry, **numbers, "mistake": self.mistake, "detail": self.detail, "text": str(self)}
@@ -148,9 +144,9 @@ class Case:
         """∂L/∂(outputs)."""
         return self.bench.u
 
-    def fits(self, made: Any) -> bool:
+    def fits(self, found: Any) -> bool:
         """True where a mistake gives our numbers."""
-        made = np.asarray(made, float)
+        made = np.asarray(found, float)
         off = np.abs(made - self.ours[: len(made)]) if made.size else np.array([np.inf])
         return bool(np.all(off <= min(1e-6, self.gap / 50) * self.size))
 
@@ -199,10 +195,10 @@ def _case(bench: Bench, w: Wrt) -> Case | None:
     ours, theirs = np.array([g[i] for i in entries]), np.array([right.at(i) for i in entries])
     order = np.argsort(-np.abs(ours - theirs), kind="stable")
     made = Case(bench, w, tuple(entries[i] for i in order), ours[order], theirs[order]) if entries else None
-    return made if made and not made.gap <= _floor(right, made) else None
+    return made if made and not made.gap <= _floor(right) else None
 
 
-def _floor(right: Right, made: Case) -> float:
+def _floor(right: Right) -> float:
     """The share that counts as rounding: wide where the right gradient comes from difference quotients."""
     exact = right.call.slopes(right.w, np.zeros(right.call.inputs[right.w.place].shape)) is not None
     return 1e-12 if exact else 1e-7
@@ -215,8 +211,8 @@ Named = tuple[str, dict[str, Any]]
 
 def name_mistake(case: Case, judged: Judged) -> Named:
     """The first of the usual mistakes that gives the wrong numbers."""
-    for kind in (_memory, _of_delta, _sign, _mean, _one_share, _factor, _transposed, _slips, _elsewhere, _clipped, _few):
-        for named in kind(case, judged):
+    for tried in MISTAKES:
+        for named in tried(case, judged):
             return named
     return "unknown", {}
 
@@ -327,14 +323,12 @@ def _transposed(case: Case, judged: Judged) -> Iterator[Named]:
     shape = case.call.inputs[case.w.place].shape
     if len(shape) >= 2:
         right = Right(case.call, case.w, case.u)
-        if shape[-1] == shape[-2] and case.fits([right.at((*i[:-2], i[-1], i[-2])) for i in case.head]):
-            yield "transposed", {"detail": f"d{case.w.label}"}
-        elif case.fits([right.at(_read_transposed(i, shape)) for i in case.head]):
+        if case.fits([right.at(_read_transposed(i, shape)) for i in case.head]):
             yield "transposed", {"detail": f"d{case.w.label}"}
     for place, x in enumerate(case.call.inputs):
-        if x is not None and x.ndim >= 2 and x.shape[-1] == x.shape[-2] and place != case.w.place:
-            if case.fits(case.anew(case.call.with_input(place, np.swapaxes(x, -1, -2)))):
-                yield "transposed", {"detail": case.call.rule.inputs[place]}
+        square = x is not None and x.ndim >= 2 and x.shape[-1] == x.shape[-2] and place != case.w.place
+        if square and case.fits(case.anew(case.call.with_input(place, np.swapaxes(x, -1, -2)))):
+            yield "transposed", {"detail": case.call.rule.inputs[place]}
 
 
 def _read_transposed(index: Index, shape: Index) -> Index:
@@ -370,7 +364,8 @@ def _said(kind: str, detail: str, call: NodeCall) -> Named:
         if {got, expected} == {call.rule.inputs[0], call.rule.outputs[0]}:
             return "slope_at", {"got": got, "expected": expected}
         return "swap", {"got": got, "expected": expected}
-    return {"slope": "missing_factor", "term": "missing_term", "transpose": "transposed"}.get(kind, kind), {"detail": detail}
+    named = {"slope": "missing_factor", "term": "missing_term", "transpose": "transposed"}.get(kind, kind)
+    return named, {"detail": detail}
 
 
 def _elsewhere(case: Case, judged: Judged) -> Iterator[Named]:
@@ -386,6 +381,16 @@ def _elsewhere(case: Case, judged: Judged) -> Iterator[Named]:
         moved = replace(call, node=replace(call.node, attributes={**call.node.attributes, "axis": other}))
         if other != axis % x.ndim and moved.differentiated[0].shape == case.u[0].shape and case.fits(case.anew(moved)):
             yield "axis", {"got": other, "expected": axis % x.ndim}
+
+
+def _extra(case: Case, judged: Judged) -> Iterator[Named]:
+    """A factor too much: one of the node's own arrays."""
+    del judged
+    names = (*case.call.rule.outputs, *case.call.rule.inputs)
+    for name, array in zip(names, (*case.call.outputs, *case.call.inputs), strict=False):
+        same = array is not None and array.shape == case.call.inputs[case.w.place].shape
+        if same and case.fits(case.right * np.array([array[i] for i in case.entries])):
+            yield "extra_factor", {"detail": name}
 
 
 def _clipped(case: Case, judged: Judged) -> Iterator[Named]:
@@ -406,20 +411,24 @@ def _few(case: Case, judged: Judged) -> Iterator[Named]:
         yield "few", {"count": int(np.sum(wrong)), "all": len(case.entries), "entries": listed}
 
 
+MISTAKES = (
+    *(_memory, _of_delta, _sign, _mean, _one_share, _factor),
+    *(_transposed, _slips, _elsewhere, _extra, _clipped, _few),
+)
+"""In the order in which they are tried: what fits more than one is the simplest."""
+
 # --- findings ---------------------------------------------------------------------------------------------------------
 
 
 def finding(judged: Judged) -> Finding:
     """What is wrong with one node."""
     if judged.breakdown or judged.bench is None:
-        return Finding(judged.row.node, judged.row.rule, "", None, np.nan, np.nan, "raises", {"error": judged.breakdown})
+        return _whole(judged, "d" + ", d".join(w.label for w in judged.call.wrt), "raises", error=judged.breakdown)
     wrong_shape = next((w for w in judged.call.wrt if _shape(judged, w) != judged.call.inputs[w.place].shape), None)
     if wrong_shape is not None:
         return _of_shape(judged, wrong_shape)
     if (case := case_of(judged)) is None:
-        worst = judged.row.worst
-        of = worst.of if worst else ""
-        return Finding(judged.row.node, judged.row.rule, of, None, np.nan, np.nan, "unknown")
+        return _whole(judged, judged.row.worst.of if judged.row.worst else "", "unknown")
     mistake, detail = name_mistake(case, judged)
     numbers = float(case.ours[0]), float(case.right[0])
     return Finding(judged.row.node, judged.row.rule, f"d{case.w.label}", case.entries[0], *numbers, mistake, detail)
@@ -434,17 +443,17 @@ def _of_shape(judged: Judged, w: Wrt) -> Finding:
     """A gradient of another shape: transposed, or not summed over axes that it should be summed over."""
     assert judged.bench is not None
     g, shape = judged.bench.gradients[w.label], judged.call.inputs[w.place].shape
-    said = {"got": str(list(g.shape)), "expected": str(list(shape))}
     for kind, folded in _folded(g, shape):
         right = Right(judged.call, w, judged.bench.u)
         entries = some_entries(folded, np.zeros(shape, bool))[:TRIED]
         if np.allclose([folded[i] for i in entries], [right.at(i) for i in entries], rtol=1e-6):
-            return Finding(judged.row.node, judged.row.rule, f"d{w.label}", None, np.nan, np.nan, kind, _detail(kind, w))
-    return Finding(judged.row.node, judged.row.rule, f"d{w.label}", None, np.nan, np.nan, "shape", said)
+            return _whole(judged, f"d{w.label}", kind, detail=f"d{w.label}")
+    return _whole(judged, f"d{w.label}", "shape", got=str(list(g.shape)), expected=str(list(shape)))
 
 
-def _detail(kind: str, w: Wrt) -> dict[str, Any]:
-    return {"detail": f"d{w.label}"} if kind == "transposed" else {"kept": say("certificate_every")}
+def _whole(judged: Judged, gradient: str, mistake: str, **detail: Any) -> Finding:
+    """A finding about all entries at once."""
+    return Finding(judged.row.node, judged.row.rule, gradient, None, np.nan, np.nan, mistake, detail)
 
 
 def _folded(g: Array, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
@@ -455,7 +464,7 @@ def _folded(g: Array, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
         axes = (*range(lead), *(lead + k for k, n in enumerate(shape) if n == 1))
         summed = g.sum(axis=axes)
         if summed.size == int(np.prod(shape)):
-            yield "missing_sum", summed.reshape(shape)
+            yield "unsummed", summed.reshape(shape)
 
 
 def engine_finding(join: Join) -> Finding:
@@ -471,9 +480,12 @@ def engine_finding(join: Join) -> Finding:
 def _near(found: Array, expected: Array) -> Callable[[Any], bool]:
     size = float(max(np.max(np.abs(found)), np.max(np.abs(expected)))) or 1.0
     gap = float(np.max(np.abs(found - expected))) / size
-    return lambda made: made is not None and bool(
-        np.shape(made) == found.shape and np.all(np.abs(made - found) <= min(1e-6, gap / 50) * size)
-    )
+
+    def fits(made: Any) -> bool:
+        same_shape = made is not None and np.shape(made) == found.shape
+        return same_shape and bool(np.all(np.abs(made - found) <= min(1e-6, gap / 50) * size))
+
+    return fits
 
 
 def _engine_mistake(join: Join, fits: Callable[[Any], bool]) -> Named:

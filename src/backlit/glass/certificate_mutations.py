@@ -74,7 +74,7 @@ def _of_product(e: ast.BinOp) -> Iterator[Slip]:
     for gone, kept in dropped:
         text = ast.unparse(gone)
         counts = isinstance(e.op, ast.Div) and ("Count" in text or text == "mass")
-        yield "mean" if counts else "slope", text, kept
+        yield "mean" if counts else "slope", f"/ {text}" if counts else text, kept
 
 
 def _of_sum(e: ast.BinOp) -> Iterator[Slip]:
@@ -105,7 +105,7 @@ def _sum(terms: list[tuple[int, ast.expr]]) -> ast.expr:
 def _of_call(e: ast.Call) -> Iterator[Slip]:
     other = {"Mean": ("mean", "Sum"), "Sum": ("mean_twice", "Mean")}.get(function_name(e))
     if is_over_index(e) and other:
-        yield other[0], ast.unparse(e.args[0]), ast.Call(ast.Name(other[1]), e.args, [])
+        yield other[0], ast.unparse(e), ast.Call(ast.Name(other[1]), e.args, [])
 
 
 def _of_array(e: ast.Subscript | ast.Name, names: tuple[str, ...]) -> Iterator[Slip]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from backlit.core.oracles import VJP
-from backlit.core.types import Array
 from backlit.glass.certificate_call import NodeCall
 from backlit.glass.certificate_routes import (
     Bench,
@@ -95,7 +94,7 @@ def _judged(bench: Bench, dys: Dys | None, oracles: Mapping[str, VJP]) -> Judged
         for w in call.wrt:
             v = at.direction(w)[0]
             if v.any():
-                found += adjoint(at, w, v)
+                found += adjoint(at, w, v, both=at is bench)
     found += _same_twice(bench)
     found += formula_evidence(bench)
     for name, vjp in oracles.items():

@@ -17,8 +17,7 @@ from backlit.core.rng import generator
 from backlit.core.types import Array
 from backlit.glass.certificate import Certificate, Subject, certify
 from backlit.glass.differences import Derivative, Point, derivative
-from backlit.glass.report import Report as Report
-from backlit.glass.report import Row as Row
+from backlit.glass.report import Report, Row
 from backlit.graph.graph import Graph
 from backlit.nn.grad import loss_graph
 from backlit.nn.losses import Loss
@@ -48,11 +47,13 @@ def check(
 ) -> Certificate:
     """Compare every gradient of ``loss`` on the batch (X[N, …], y[N, …]) with central differences, in float64.
 
-    Every rule is judged on the arrays of this run too, and the engine apart from the rules; ``oracles`` names other
-    programs to ask about each rule (``"jax"``, ``"torch"``; :func:`backlit.core.oracles.installed` lists those that can
-    be). The certificate names the probable mistake where something is wrong. Each parameter is tried along its own gradient, ``directions`` random directions and ``entries`` single entries (the
+    Each parameter is tried along its own gradient, ``directions`` random directions and ``entries`` single entries (the
     one with the largest gradient first). ``training``, ``seed`` and ``step`` fix batch statistics and dropout masks as
-    in training. Raises InputError where data and model do not fit, or an oracle is not installed. The model is not changed.
+    in training. Every rule is judged on the arrays of this run too, and the engine apart from the rules; where
+    something is wrong the certificate names the probable mistake. ``oracles`` names other programs to ask about each rule
+    (``"jax"``, ``"torch"``; :func:`backlit.core.oracles.installed` lists those that there are).
+
+    The model is not changed. Raises InputError where data and model do not fit, or an oracle is not installed.
     """
     settings = {"weights": weights, "training": training, "seed": seed, "step": step, "dtype": "float64"}
     with np.errstate(all="ignore"):

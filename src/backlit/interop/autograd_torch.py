@@ -1,8 +1,8 @@
 """PyTorch's autograd of an equivalent of each rule, as an oracle of its backward (:mod:`backlit.core.oracles`).
 
 ``EQUIVALENTS`` says how PyTorch writes a rule; the functions take the torch module, the inputs, and the attributes by
-keyword. What is missing there (dropout, whose mask PyTorch draws itself; what merely moves entries in ways it has not) has
-no equivalent, and the oracle says nothing.
+keyword. What is missing there (dropout, whose mask PyTorch draws itself; what merely moves entries in ways it has not)
+has no equivalent, and the oracle says nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from backlit.rules import Rule
 def vjp(
     rule: Rule, inputs: Sequence[Any], attributes: Mapping[str, Any], places: Sequence[int], dys: Sequence[Array]
 ) -> tuple[Array, ...] | None:
-    """∂L/∂(inputs at ``places``) by autograd, in float64; None where PyTorch has no equivalent or refuses the inputs."""
+    """∂L/∂(inputs at ``places``) by autograd, in float64; None where PyTorch has no equivalent or refuses."""
     import torch
 
     equivalent = EQUIVALENTS.get(rule.name)
@@ -39,11 +39,14 @@ def _axes(x: Any, axis: Any) -> tuple[int, ...]:
 
 
 def _reduction(name: str) -> Callable[..., Any]:
-    return lambda t, x, *, axis, keepdims, **more: getattr(t, name)(x, dim=_axes(x, axis), keepdim=keepdims, **more)
+    def reduce(t: Any, x: Any, *, axis: Any, keepdims: bool, **more: Any) -> Any:
+        return getattr(t, name)(x, dim=_axes(x, axis), keepdim=keepdims, **more)
+
+    return reduce
 
 
 def _same(name: str, *options: str) -> Callable[..., Any]:
-    """The function of that name, of torch or of torch.nn.functional, with the attributes in the order of ``options``."""
+    """The function of that name, of torch or torch.nn.functional, its attributes in the order of ``options``."""
 
     def function(t: Any, *arrays: Any, **attributes: Any) -> Any:
         found = getattr(t, name, None) or getattr(t.nn.functional, name)
