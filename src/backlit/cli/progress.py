@@ -18,6 +18,9 @@ class ProgressBar:
     standard error, so that results can be piped.
     """
 
+    coarse = True
+    """It need not see each step as it happens."""
+
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.bar: Any = None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from backlit.core.environment import environment
 from backlit.core.errors import FileError, NumericError
 from backlit.core.events import Bus, EpochDone, Listener, RunEnded, RunStarted, SnapshotSaved, StepDone
 from backlit.core.names import lookup
-from backlit.core.types import Array, Arrays
+from backlit.core.types import Array
 from backlit.nn import losses, store
 from backlit.nn.model import Model
 from backlit.nn.targets import ignored
@@ -32,11 +33,9 @@ from backlit.train.recording import Recorder
 from backlit.train.run import Data, Run
 from backlit.train.rundir import Memory, RunDir, plain
 from backlit.train.settings import Settings, check_options, require_same
-from backlit.train.step import Outcome, Samples, apply, evaluate, first_not_finite, gradients
+from backlit.train.step import Samples, evaluate
+from backlit.train.stepping import Stepper, Stretch, stepper
 from backlit.train.stopping import Converged, EarlyStopping, better_sign
-
-ENGINES = {"auto": "reference", "reference": "reference"}
-"""Engines by the name they are chosen by; ``auto`` picks the fastest there is."""
 
 
 def fit(
@@ -93,11 +92,10 @@ def fit(
     where a loss, gradient or new parameter is not finite, naming step, node and last good snapshot; ``model.params``
     are then those before that step.
     """
-    lookup(ENGINES, engine, "engine")
     check_options(callbacks, snapshot_every, snapshot_mb, notes)
     settings = Settings.of(
         loss=loss, optimizer=optimizer, metrics_=metrics, early_stopping=early_stopping, until=until, epochs=epochs,
-        batch_size=batch_size, seed=seed, shuffle=shuffle, accumulate=accumulate, clip=clip,
+        batch_size=batch_size, seed=seed, shuffle=shuffle, accumulate=accumulate, clip=clip, engine=engine,
     )  # fmt: skip
     settings.check_monitors(validation=validation is not None)
     weights = {"sample_weight": sample_weight, "class_weight": class_weight}
@@ -125,11 +123,19 @@ class Trainer:
     clock: Callable[[], float] = time.perf_counter
     wish: str = ""
     """Why to stop after this step; empty to go on."""
+    until: int | None = None
+    """The step to stand at in the end; the run's last one where none is given."""
     started: float = 0.0
     """When the epoch began, by the clock."""
     result: Run = field(init=False)
     progress: Progress = field(init=False)
     recorder: Recorder | None = field(init=False, default=None)
+
+    @cached_property
+    def stepper(self) -> Stepper:
+        """Who does the steps."""
+        options = {"recorder": self.recorder}
+        return stepper(self.settings.engine, self.model, self.train, self.settings, self.batches, **options)
 
     @property
     def batches(self) -> Batches:
@@ -161,11 +167,12 @@ class Trainer:
     def begin(self, progress: Progress) -> None:
         """Stand at ``progress``, without a result to report to."""
         self.progress, self.result = progress, Run(self.model)
+        vars(self).pop("stepper", None)
         self.model.params, self.model.state = progress.params, progress.state
 
     def advance(self) -> None:
-        """Do one step, and what comes with the end of an epoch after its last one."""
-        self._step()
+        """Do some steps, and what comes with the end of an epoch after its last one."""
+        self._stretch()
         if self.progress.step % self.batches.per_epoch == 0:
             self._end_epoch(self.clock() - self.started)
             self.started = self.clock()
@@ -222,9 +229,9 @@ class Trainer:
         """Give the model the outcome, write the last snapshot and the result."""
         p = self.progress
         p.reason = p.reason or "epochs"
-        self.model.params, self.model.state = p.outcome
         self.result.step, self.result.reason = p.step, p.reason
         self._save()
+        self.model.params, self.model.state = p.outcome
         if self.place is not None:
             self.result.record["result"] = {
                 "reason": p.reason,
@@ -237,46 +244,56 @@ class Trainer:
 
     # --- one step -----------------------------------------------------------------------------------------------
 
-    def _step(self) -> None:
-        p, s = self.progress, self.settings
-        step = p.step + 1
-        parts = [self.train.rows(index) for index in self.batches.of_step(step)]
-        recorder = self.recorder if self.recorder is not None and self.recorder.due(step) else None
-        found = self._gradients(parts, step, None if recorder is None else recorder.look)
-        rate = s.optimizer.schedule.rate(p.schedule, step, self.steps, self.batches.per_epoch)
-        params, slots = apply(s.optimizer, s.clip, p.params, found.grads, p.slots, lr=rate, t=step)
-        self._require_finite(params, step)
-        squares = {n: float(np.sum(np.square(g, dtype=np.float64))) for n, g in found.grads.items()}
-        if recorder is not None:
-            recorder.keep(step, p.params, squares, params)
-        p.step, p.params, p.slots, p.state = step, params, slots, found.state
-        self.model.params, self.model.state = p.params, p.state
-        self._add(found, sum(squares.values()), rate)
-        self._tell(StepDone(step, self.batches.epoch_of(step), found.loss, sum(map(len, parts)), rate))
-
-    def _gradients(self, parts: list[Samples], step: int, look: Any) -> Outcome:
-        s, state = self.settings, self.progress.state
+    def _stretch(self) -> None:
+        """Do the next step, or several where nothing happens between them that somebody must see."""
+        p, count = self.progress, self._free_steps()
+        first, per_epoch = p.step + 1, self.batches.per_epoch
+        schedule = self.settings.optimizer.schedule
+        rates = [schedule.rate(p.schedule, first + i, self.steps, per_epoch) for i in range(count)]
         try:
-            return gradients(self.model, s.loss, parts, state, seed=s.seed, step=step, look=look)
+            found = self.stepper.advance(p, rates)
         except NumericError as error:
             raise self._not_finite(**error.values) from None
+        self._add(found, rates[-1])
+        self._tell_steps(first, found, rates)
 
-    def _require_finite(self, params: Arrays, step: int) -> None:
-        for name, p in params.items():
-            if not np.isfinite(p).all():
-                raise self._not_finite(where=name, step=step, got=first_not_finite(name, p))
+    def _free_steps(self) -> int:
+        """Steps up to the next snapshot or the epoch's end; one where a listener wants to see each."""
+        p, per_epoch = self.progress, self.batches.per_epoch
+        every = self.snapshot_every or per_epoch
+        left = min(per_epoch - p.step % per_epoch, every - p.step % every, (self.until or self.steps) - p.step)
+        return min(left, self.stepper.longest) if all(getattr(c, "coarse", False) for c in self.bus.listeners) else 1
+
+    def _tell_steps(self, first: int, found: Stretch, rates: list[float]) -> None:
+        if self.bus.listeners:
+            sizes = [sum(map(len, self.batches.of_step(first + i))) for i in range(len(rates))]
+            for i, (loss, rate, size) in enumerate(zip(found.losses, rates, sizes, strict=True)):
+                self._tell(StepDone(first + i, self.batches.epoch_of(first + i), loss, size, rate))
 
     def _not_finite(self, **values: Any) -> NumericError:
         kept = [] if self.place is None else list(self.place.snapshots().values())
         return NumericError("not_finite_step", **values | {"snapshot": kept[-1] if kept else "-"})
 
-    def _add(self, found: Outcome, squares: float, rate: float) -> None:
-        """Add a step, whose gradient has the sum of ``squares``, to the sums of the epoch."""
-        self.progress.add("loss", np.array([found.loss * found.mass, found.mass]))
-        self.progress.add("gradient_norm", np.array([np.sqrt(squares), 1.0]))
-        self.progress.sums["learning_rate"] = np.array(rate)
-        for sums in metric_sums(self.settings, found):
-            for name, batch in sums.items():
+    def _add(self, found: Stretch, rate: float) -> None:
+        """Add steps to the sums of the epoch, one after another, so that it does not matter how they were grouped."""
+        sums, s = self.progress.sums, self.settings
+        loss, mass = map(float, sums.get("loss", (0.0, 0.0)))
+        norm, count = map(float, sums.get("gradient_norm", (0.0, 0.0)))
+        for i, m in enumerate(found.masses):
+            loss, mass, norm, count = loss + found.losses[i] * m, mass + m, norm + found.norms[i], count + 1.0
+        sums |= {
+            "loss": np.array([loss, mass]),
+            "gradient_norm": np.array([norm, count]),
+            "learning_rate": np.array(rate),
+        }
+        for output, part in found.seen:
+            self._add_metrics(output, part, s.batch_size)
+
+    def _add_metrics(self, output: Array, part: Samples, size: int) -> None:
+        """Add a stretch's metrics batch by batch."""
+        for i in range(0, len(part), size):
+            rows = slice(i, i + size)
+            for name, batch in metric_sums(self.settings, output[rows], part.rows(rows)).items():
                 self.progress.add(name, batch)
 
     def _after_step(self) -> None:
@@ -313,7 +330,7 @@ class Trainer:
 
     def _validate(self, samples: Samples) -> dict[str, float]:
         found = evaluate(self.model, self.settings.loss, samples)
-        batches = list(metric_sums(self.settings, found))
+        batches = [metric_sums(self.settings, out, part) for out, part, *_ in found.seen]
         total = {name: np.sum([sums[name] for sums in batches], axis=0) for name in batches[0]}
         return {"val_loss": found.loss} | metrics.results(self.settings.metrics, total, "val_")
 
@@ -326,6 +343,7 @@ class Trainer:
         if s.early_stopping is not None:
             p.stopping = s.early_stopping.observe(p.stopping, row, better_sign(s.early_stopping.monitor, s.metrics))
             if s.early_stopping.restore_best and p.stopping["improved"]:
+                self.stepper.settle(p)
                 p.best = p.params | p.state
         if s.converged is not None:
             p.converged = s.converged.observe(p.converged, row)
@@ -336,6 +354,7 @@ class Trainer:
 
     def _save(self) -> None:
         assert self.result.place is not None
+        self.stepper.settle(self.progress)
         if self.recorder is not None:
             self.result.place.save_recording(self.recorder)  # before the snapshot: going on cuts what it has too much
         path = self.result.place.save(self.progress)
@@ -364,7 +383,6 @@ class Trainer:
         self.wish = "interrupted"
 
 
-def metric_sums(settings: Settings, found: Outcome) -> Iterator[dict[str, Array]]:
-    """The sums of each metric by name, for each mini-batch."""
-    for out, part, *_ in found.seen:
-        yield metrics.collect(settings.metrics, out, part.target, part.weight, ignore=ignored(settings.loss))
+def metric_sums(settings: Settings, out: Array, part: Samples) -> dict[str, Array]:
+    """The sums of each metric by name over some samples."""
+    return metrics.collect(settings.metrics, out, part.target, part.weight, ignore=ignored(settings.loss))

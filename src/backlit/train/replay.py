@@ -104,6 +104,7 @@ def _trainer(run: Run, *, force: bool) -> Trainer:
     if not force:
         _require_same_data(run)
     model = copy.copy(run.model)
+    model.frozen = run.record["model"]["frozen"]  # as it was then
     return Trainer(model, run.data.train, run.data.validation, run.settings, None, Bus(), None, {})
 
 
@@ -127,7 +128,9 @@ def _brief(digest: str | None) -> str:
 def _forward(trainer: Trainer, start: Progress, step: int) -> Trainer:
     """Bring the trainer from a snapshot to the moment after ``step``."""
     trainer.begin(copy.deepcopy(start))
+    trainer.until = step
     with np.errstate(all="ignore"):
         while trainer.progress.step < step:
             trainer.advance()
+        trainer.stepper.settle(trainer.progress)
     return trainer

@@ -16,6 +16,9 @@ from backlit.train import metrics
 from backlit.train.metrics import Metric
 from backlit.train.stopping import Converged, EarlyStopping
 
+ENGINES = {"auto": "reference", "reference": "reference", "fast": "fast"}
+"""Engines by the name they are chosen by."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -32,6 +35,7 @@ class Settings:
     metrics: tuple[Metric, ...]
     early_stopping: EarlyStopping | None
     converged: Converged | None
+    engine: str = "reference"
 
     @classmethod
     def of(cls, *, loss: Any, optimizer: Any, metrics_: Any, early_stopping: Any, until: Any, **rest: Any) -> Settings:
@@ -44,6 +48,7 @@ class Settings:
         _require_kind("until", converged, Converged, "'converged' | bl.Converged(…) | None")
         _require_kind("clip", rest["clip"], optim.Clip, "bl.ClipByGlobalNorm(1.0) | … | None")
         recipe = losses.get(loss)
+        rest |= {"engine": lookup(ENGINES, rest["engine"], "engine")}
         return cls(
             loss=recipe,
             optimizer=optim.get(optimizer),
@@ -59,7 +64,7 @@ class Settings:
         loss = {k: tuple(v) if isinstance(v, list) else v for k, v in told["loss"].items() if k != "name"}
         kinds = {"early_stopping": EarlyStopping, "converged": Converged}
         stopping: dict[str, Any] = {k: None if told[k] is None else kind(**told[k]) for k, kind in kinds.items()}
-        plain = ("epochs", "batch_size", "seed", "shuffle", "accumulate")
+        plain = ("epochs", "batch_size", "seed", "shuffle", "accumulate", "engine")
         return cls(
             loss=lookup(losses.NAMED, told["loss"]["name"], "loss")(**loss),
             optimizer=optim.from_config(told["optimizer"]),
@@ -96,6 +101,7 @@ class Settings:
             "metrics": [m.name for m in self.metrics],
             "early_stopping": None if self.early_stopping is None else asdict(self.early_stopping),
             "converged": None if self.converged is None else asdict(self.converged),
+            "engine": self.engine,
         }
 
 

@@ -1,0 +1,204 @@
+"""Who does the steps: the interpreter, one at a time, or a program of the fast engine, a stretch in one call."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from backlit.core.errors import InputError, NumericError
+from backlit.core.types import Array
+from backlit.nn.model import Model
+from backlit.train.batches import Batches
+from backlit.train.progress import Progress
+from backlit.train.recording import Recorder
+from backlit.train.settings import Settings
+from backlit.train.step import Samples, apply, first_not_finite, gradients
+
+if TYPE_CHECKING:
+    from backlit.engines.fast.program import Program
+    from backlit.engines.fast.vectors import Vectors
+    from backlit.graph.graph import Graph
+
+STRETCH = 256
+"""Steps in one call at most, so that Ctrl-C is heard soon."""
+
+RECORDED = 128
+"""With the fast engine, a step that is recorded is done by the interpreter too, so only every so many-th is."""
+
+
+@dataclass
+class Stretch:
+    """What some steps in a row gave, a number for each."""
+
+    losses: list[float] = field(default_factory=list)
+    masses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    """‖∂L/∂θ‖ before clipping."""
+    seen: list[tuple[Array, Samples]] = field(default_factory=list)
+    """(outputs, samples) of each mini-batch, or of several together."""
+
+
+class Stepper(Protocol):
+    """Moves a run's progress on. ``longest`` steps may be asked for in one call."""
+
+    longest: int
+
+    def advance(self, progress: Progress, rates: Sequence[float]) -> Stretch:
+        """Do one step for each learning rate; NumericError where a number is not finite, that step left out."""
+
+    def settle(self, progress: Progress) -> None:
+        """Make the progress' arrays its own, unchanged by later steps."""
+
+
+@dataclass
+class ByReference:
+    """Steps by the interpreter."""
+
+    model: Model
+    train: Samples
+    settings: Settings
+    batches: Batches
+    recorder: Recorder | None = None
+    longest = 1
+
+    def advance(self, progress: Progress, rates: Sequence[float]) -> Stretch:
+        found = Stretch()
+        for rate in rates:
+            self._step(progress, rate, found)
+        return found
+
+    def settle(self, progress: Progress) -> None:
+        """Nothing to do: every step makes new arrays."""
+
+    def _step(self, p: Progress, rate: float, stretch: Stretch) -> None:
+        s, step = self.settings, p.step + 1
+        parts = [self.train.rows(index) for index in self.batches.of_step(step)]
+        recorder = self.recorder if self.recorder is not None and self.recorder.due(step) else None
+        look = None if recorder is None else recorder.look
+        found = gradients(self.model, s.loss, parts, p.state, seed=s.seed, step=step, look=look)
+        params, slots = apply(s.optimizer, s.clip, p.params, found.grads, p.slots, lr=rate, t=step)
+        for name, array in params.items():
+            if not np.isfinite(array).all():
+                raise NumericError(
+                    "not_finite_step", where=name, step=step, snapshot="-", got=first_not_finite(name, array)
+                )
+        squares = {n: float(np.sum(np.square(g, dtype=np.float64))) for n, g in found.grads.items()}
+        if recorder is not None:
+            recorder.keep(step, p.params, squares, params)
+        p.step, p.params, p.slots, p.state = step, params, slots, found.state
+        self.model.params, self.model.state = params, found.state
+        stretch.losses.append(found.loss)
+        stretch.masses.append(found.mass)
+        stretch.norms.append(float(np.sqrt(sum(squares.values()))))
+        stretch.seen += [(output, part) for output, part, *_ in found.seen]
+
+
+@dataclass
+class ByProgram:
+    """Steps by the fast engine: flat vectors that its programs, one for each batch size, change in place."""
+
+    model: Model
+    train: Samples
+    settings: Settings
+    batches: Batches
+    recorder: Recorder | None = None
+    longest = STRETCH
+    vectors: Vectors | None = None
+    programs: dict[int, Program] = field(default_factory=dict)
+
+    def advance(self, progress: Progress, rates: Sequence[float]) -> Stretch:
+        found = Stretch()
+        while len(found.losses) < len(rates):
+            self._stretch(progress, rates[len(found.losses) :], found)
+        return found
+
+    def settle(self, progress: Progress) -> None:
+        if self.vectors is not None:
+            values, _, slots = self.vectors.copies()
+            self._place(progress, values)
+            progress.slots = slots
+
+    def _place(self, p: Progress, values: dict[str, Array]) -> None:
+        p.params, p.state = {n: values[n] for n in p.params}, {n: values[n] for n in p.state}
+        self.model.params, self.model.state = p.params, p.state
+
+    def _stretch(self, p: Progress, rates: Sequence[float], stretch: Stretch) -> None:
+        """As many of the steps as have one batch size."""
+        order, count = self._order(p.step + 1, len(rates))
+        program = self._program(len(order) // count, p)
+        self._record(p, rates[0])
+        data = self.train.given(program.graph)
+        made = program.run(data, order, np.asarray(rates[:count], np.float64), p.step + 1)
+        assert self.vectors is not None
+        self._place(p, self.vectors.views)
+        p.step += len(made.losses)
+        if len(made.losses) < count:
+            self._explain(p)
+        stretch.losses += made.losses.tolist()
+        stretch.masses += made.masses.tolist()
+        stretch.norms += made.norms.tolist()
+        stretch.seen.append((made.outputs.reshape(-1, *made.outputs.shape[2:]), self.train.rows(order)))
+
+    def _order(self, step: int, most: int) -> tuple[Array, int]:
+        """(samples of the steps from ``step`` on that have equal batch sizes, how many steps these are)."""
+        batches = [next(iter(self.batches.of_step(s))) for s in range(step, step + most)]
+        count = next((i for i, b in enumerate(batches) if len(b) != len(batches[0])), most)
+        return np.concatenate(batches[:count]), count
+
+    def _program(self, size: int, p: Progress) -> Program:
+        from backlit.engines.fast.program import Program
+        from backlit.engines.fast.vectors import Vectors
+
+        if size not in self.programs:
+            s, graph = self.settings, self._graph(size)
+            if self.vectors is None:
+                self.vectors = Vectors.of(graph, s.optimizer, self.model.dtype)
+                self.vectors.load(p.params, p.state, p.slots)
+            self.programs[size] = Program(graph, s.optimizer, s.clip, self.vectors, seed=s.seed)
+        return self.programs[size]
+
+    def _graph(self, size: int) -> Graph:
+        return self.train.rows(np.zeros(size, np.int64)).graph(self.model, self.settings.loss, training=True)
+
+    def _record(self, p: Progress, rate: float) -> None:
+        """Let the interpreter do the next step on the side where it is to be recorded."""
+        if self.recorder is not None and p.step % RECORDED == 0 and self.recorder.due(p.step + 1):
+            ByReference(self._aside(), self.train, self.settings, self.batches, self.recorder).advance(
+                self._copy(p), [rate]
+            )
+
+    def _aside(self) -> Model:
+        """The model with its own table of parameters."""
+        return copy.copy(self.model)
+
+    def _copy(self, p: Progress) -> Progress:
+        assert self.vectors is not None
+        values, _, slots = self.vectors.copies()
+        state = {n: values[n] for n in p.state}
+        return Progress(p.step, {n: values[n] for n in p.params}, state, slots)
+
+    def _explain(self, p: Progress) -> None:
+        """A step stopped: the interpreter does it again and names the node."""
+        ByReference(self._aside(), self.train, self.settings, self.batches).advance(self._copy(p), [0.0])
+        raise NumericError("not_finite_step", where="loss", step=p.step + 1, snapshot="-", got="?")
+
+
+def stepper(engine: str, model: Model, train: Samples, settings: Settings, batches: Batches, **options: Any) -> Stepper:
+    """The stepper of that engine; InputError where the fast engine cannot do what the settings ask for."""
+    if engine != "fast":
+        return ByReference(model, train, settings, batches, **options)
+    if settings.accumulate > 1:
+        raise InputError("engine_accumulate", where="fit", got=f"accumulate={settings.accumulate}")
+    _require_numba()
+    return ByProgram(model, train, settings, batches, **options)
+
+
+def _require_numba() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("numba") is None:
+        raise InputError("engine_numba", where="fit")
