@@ -134,6 +134,40 @@ class Check(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explain(Command):
+    """``backlit explain``."""
+
+    run: Annotated[Path, argument("run")]
+    entry: Annotated[str, argument("entry")]
+    step: Annotated[int | None, option("step", min=1)] = None
+    depth: Annotated[int | None, option("depth", min=1)] = None
+    force: Annotated[bool, option("force")] = False
+
+    def answer(self) -> Answer:
+        """Where one number of a past step comes from."""
+        from backlit.cli import explain
+
+        return explain.answer(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace(Command):
+    """``backlit trace``."""
+
+    run: Annotated[Path, argument("run")]
+    step: Annotated[int | None, option("step", min=1)] = None
+    layer: Annotated[str | None, option("layer")] = None
+    out: Annotated[Path | None, option("trace_file", "--out")] = None
+    force: Annotated[bool, option("force")] = False
+
+    def answer(self) -> Answer:
+        """Everything of a past step."""
+        from backlit.cli import trace
+
+        return trace.answer(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo(Command):
     """``backlit demo``."""
 
@@ -151,5 +185,7 @@ COMMANDS: dict[str, type[Command]] = {
     "derive": Derive,
     "predict": Predict,
     "check": Check,
+    "explain": Explain,
+    "trace": Trace,
     "demo": Demo,
 }

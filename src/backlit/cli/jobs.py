@@ -44,12 +44,15 @@ class Job:
         return cls(data, losses.get(name), source)
 
     @classmethod
-    def of_run(cls, run: bl.Run) -> Job:
-        """The job of a run that ``backlit train`` made; InputError for other runs, FileError where its data changed."""
+    def of_run(cls, run: bl.Run, *, force: bool = False) -> Job:
+        """The job of a run that ``backlit train`` made.
+
+        InputError for other runs, FileError where its data changed (``force`` goes on).
+        """
         source = notes(run)["source"]
         data = load(**source).flattened()
         known = notes(run)["data"]["sha256"]
-        if data.sha256 != known:
+        if data.sha256 != known and not force:
             raise FileError("cli_data_changed", where=source["source"], expected=known, got=data.sha256)
         described = dict(run.record["settings"]["loss"])
         return cls(data, losses.NAMED[described.pop("name")](**described), source)
@@ -127,6 +130,15 @@ def notes(run: bl.Run) -> dict[str, Any]:
     if "source" not in found:
         raise InputError("cli_no_source", where=str(run.dir), got=", ".join(found) or "notes = {}")
     return found
+
+
+def reopened(path: Path, *, force: bool = False) -> tuple[bl.Run, Job]:
+    """A run with its data loaded again, so that past steps can be looked at; errors as for :meth:`Job.of_run`."""
+    run = bl.open_run(path)
+    job = Job.of_run(run, force=force)
+    given = {part: job.pair(part) for part in ("train", "validation")}
+    weights = notes(run).get("class_weight")
+    return bl.open_run(path, data=given["train"], validation=given["validation"], class_weight=weights), job
 
 
 def is_run(name: str) -> bool:

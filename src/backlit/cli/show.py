@@ -57,14 +57,14 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> Any:
-    """A table for :class:`Answer`: the first ``left`` columns to the left, the others, numbers, to the right."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, words: int = 0) -> Any:
+    """A table for :class:`Answer`: the first ``left`` and last ``words`` columns to the left, numbers to the right."""
     from rich import box
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i < left else "right", no_wrap=True)
+        made.add_column(column, justify="left" if i < left or i >= len(columns) - words else "right", no_wrap=True)
     for row in rows:
         made.add_row(*row)
     return made

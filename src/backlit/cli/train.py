@@ -73,7 +73,7 @@ def fit(job: Job, options: Train, place: Path) -> bl.Run:
         class_weight=_class_weight(job, options),
         metrics=["accuracy"] if job.data.classes else None, until="converged" if options.until_converged else None,
         early_stopping=_early_stopping(job, options), progress=not options.quiet,
-        notes={"data": job.data.as_dict(), "source": job.source},
+        notes={"data": job.data.as_dict(), "source": job.source, "class_weight": _class_weight(job, options)},
     )  # fmt: skip
 
 

@@ -34,14 +34,16 @@ from backlit.graph.graph import Node, differentiable_positions
 from backlit.rules import Rule
 from backlit.rules.formula import bind, formulas_of
 
-_MARKS = (("grad", r"∂|d "), ("update", r"Δ|update "), ("given", r"g |given "), ("value", r"value "))
+MARKS = re.compile(r"(?P<grad>∂|d )|(?P<update>Δ|update )|(?P<given>g |given )|(?P<value>value )")
+"""What a name may begin with, and so the kind of entry it means."""
 
 
 def find(trace: Trace, text: str) -> Entry:
     """The entry that ``text`` names; UnknownNameError with the nearest names, InputError for an index out of range."""
-    kind, rest = next(((k, text[m.end() :]) for k, mark in _MARKS if (m := re.match(mark, text))), ("", text))
+    mark = MARKS.match(text)
+    kind = mark.lastgroup if mark else None
     try:
-        name, index = split_entry(rest)
+        name, index = split_entry(text[mark.end() :] if mark else text)
     except ValueError:
         raise InputError("entry_form", where=text, got=repr(text)) from None
     if name.endswith((".delta", ".δ")):
@@ -252,7 +254,7 @@ def _term(use: _Use, part: Part, total: float, *, several: bool) -> Term:
     label = ", ".join(f"{letter}={_place(at)}" for letter, at in part.indices.items() if at != ())
     operands = tuple((use.operand(local, index), value) for local, index, value in dict.fromkeys(part.reads))
     via = f"{use.node.name} " if several else ""
-    return Term((via + label).strip(), part.value, part.value / total if total else 0.0, operands)
+    return Term((via + label).strip(), part.value, part.value / total if total and part.value else 0.0, operands)
 
 
 def _place(at: Any) -> str:

@@ -135,7 +135,7 @@ class Receipt:
                 + say("receipt_more", count=len(rest), value=short(sum(t.value for t in rest)), share=f"{more:.1%}")
             )
         ending = self.verdict()
-        return [f"{self.entry} = {short(self.value)}", *self._working(), *shown, f"  {ending}"]
+        return [f"{self.entry} = {short(self.value)}", *(f"  {line}" for line in self.working()), *shown, f"  {ending}"]
 
     def verdict(self) -> str:
         """Whether computing again gives the stored number, as a sentence; for a leaf, that nothing computes it."""
@@ -143,10 +143,11 @@ class Receipt:
             return say("receipt_leaf")
         return say("receipt_equal" if self.ok else "receipt_differs", rounding=f"{self.rounding:.1f}")
 
-    def _working(self) -> list[str]:
+    def working(self) -> list[str]:
+        """The formula, and the same with numbers; an optimizer's line by line."""
         if not self.steps:
-            return [f"  {self.formula}", f"  {self.numbers}"] if self.rule else []
-        return [f"  {line}" for step in self.steps for line in str(step).splitlines()]
+            return [self.formula, self.numbers] if self.rule else []
+        return [line for step in self.steps for line in str(step).splitlines()]
 
     def _repr_html_(self) -> str:
         lines = "<br>".join(html.escape(line) for line in (self.formula, self.numbers))

@@ -139,7 +139,7 @@ class Trace:
 
         return explain(self, entry)
 
-    def walk(self, entry: str, *, depth: int | None = None) -> Any:
+    def walk(self, entry: Any, *, depth: int | None = None) -> Any:
         """Receipts from an entry on to the loss, and down to the data; see :func:`backlit.glass.walk.walk`."""
         from backlit.glass.walk import walk
 

@@ -25,10 +25,8 @@ class Walk:
     down: tuple[Receipt, ...]
     """From the value that the gradient was multiplied by, down to an entry of the data."""
 
-    @property
-    def end(self) -> Entry | None:
-        """The entry of the data that contributes most; None where the way does not lead to the data."""
-        return self.down[-1].entry if self.down and not self.down[-1].rule else None
+    end: Entry | None = None
+    """The entry of the data that contributes most; None where the way does not lead to the data."""
 
     @property
     def ok(self) -> bool:
@@ -62,11 +60,11 @@ def walk(trace: Trace, what: str | Entry, *, depth: int | None = None) -> Walk:
     first, data = explain(trace, what), _from_data(trace)
     upward = partial(_towards_loss, trace)
     downward = partial(_towards_data, data)
-    if first.entry.kind == "value":
-        return Walk((), tuple(_followed(trace, first, downward, depth)))
-    up = tuple(_followed(trace, first, upward, depth))
-    below = next((e for r in up if r.entry.kind != "value" and (e := downward(r)) is not None), None)
-    return Walk(up, () if below is None else tuple(_followed(trace, explain(trace, below), downward, depth)))
+    up = () if first.entry.kind == "value" else tuple(_followed(trace, first, upward, depth))
+    start = first.entry if not up else next((e for r in up if r.entry.kind != "value" and (e := downward(r))), None)
+    down = () if start is None else tuple(_followed(trace, explain(trace, start), downward, depth))
+    last = down[-1].entry if down else None
+    return Walk(up, down, last if last and last.name in data and last.name in trace.graph.leaves else None)
 
 
 def _followed(trace: Trace, first: Receipt, step: Following, depth: int | None) -> Iterator[Receipt]:
