@@ -10,6 +10,7 @@ import pytest
 import backlit as bl
 from backlit.core.errors import GraphError, InputError, UnknownNameError
 from backlit.nn.grad import loss_graph
+from backlit.nn.model import GRAPHS_KEPT
 
 X = np.random.default_rng(0).normal(size=(11, 3))
 Y = np.random.default_rng(1).normal(size=(11, 2))
@@ -279,6 +280,18 @@ def test_a_graph_can_be_kept():
     assert model.graph([((2, 3), "float32")]) is not model.graph([((3, 3), "float32")])
     old = model.graph([((2, 3), "float32")])
     assert model.build((3,)).graph([((2, 3), "float32")]) is not old
+
+
+def test_the_graphs_used_last_are_kept_and_no_more():
+    model = sequential()
+    first, second = (model.graph([((n, 3), "float32")]) for n in (1, 2))
+    for n in range(3, 3 + GRAPHS_KEPT - 2):
+        model.graph([((n, 3), "float32")])
+    assert model.graph([((1, 3), "float32")]) is first  # and so used last
+    model.graph([((100, 3), "float32")])
+    assert len(model._graphs) == GRAPHS_KEPT == 32
+    assert model.graph([((1, 3), "float32")]) is first
+    assert model.graph([((2, 3), "float32")]) is not second
 
 
 def test_building_that_fails_leaves_the_model_as_it_was():

@@ -41,6 +41,8 @@ class Builder:
         self._counts: Counter[str] = Counter()
         self._layers: dict[int, tuple[object, str]] = {}
         self._open: list[object] = []
+        self.holders: dict[str, dict[str, None]] = {}
+        """Layer name -> names of the parameters in it, those of layers inside it too."""
 
     # --- leaves -------------------------------------------------------------------------------------------------
 
@@ -50,11 +52,18 @@ class Builder:
         return self._leaf(name, shape, dtype or self.dtype)
 
     def parameter(self, name: str, shape: Shape, init: Initializer, *, trainable: bool = True) -> Symbolic:
-        """A parameter; asked for again under the same name (a shared layer), the same one."""
+        """A parameter; asked for again under the same name (a shared layer), the same one.
+
+        It is frozen where it, or a layer or model that it lies in, is not ``trainable``.
+        """
+        for part in self._open:
+            trainable = trainable and getattr(part, "trainable", True)
+            if id(part) in self._layers:
+                self.holders.setdefault(self._layers[id(part)][1], {})[name] = None
+        self._frozen |= set() if trainable else {name}
         if name in self._parameters:
             return self._known(name, shape)
         self._parameters.append(name)
-        self._frozen |= set() if trainable else {name}
         self.initializers[name] = init
         return self._leaf(name, shape, self.dtype)
 

@@ -70,7 +70,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class VarianceScaling:
-    """Mean 0, variance ``scale`` / fan; fan is fan_in, fan_out or their mean; Gaussian, or uniform on ±√(3·variance)."""
+    """Mean 0, variance ``scale`` / fan, ``fan`` being in, out or their mean; Gaussian, or uniform on ±√(3·variance)."""
 
     scale: float
     fan: str

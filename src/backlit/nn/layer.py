@@ -38,11 +38,10 @@ class Scope:
     builder: Builder
     owner: str
     prefix: str
-    trainable: bool
 
     def parameter(self, name: str, shape: Shape, init: Initializer) -> Symbolic:
         """The parameter ``<layer>.<name>``."""
-        return self.builder.parameter(f"{self.owner}.{name}", shape, init, trainable=self.trainable)
+        return self.builder.parameter(f"{self.owner}.{name}", shape, init)
 
     def state(self, name: str, shape: Shape, init: Initializer) -> Symbolic:
         """The state array ``<layer>.<name>``."""
@@ -69,7 +68,8 @@ class Scope:
 class Layer:
     """Base of layers: an immutable recipe without arrays. Its parameters live in the model, under its name.
 
-    ``name`` replaces the counted name (``dense1``); ``trainable=False`` freezes its parameters.
+    ``name`` replaces the counted name (``dense1``); ``trainable=False`` freezes its parameters and those of layers
+    inside it, see :meth:`backlit.Model.freeze`.
     """
 
     name: str | None = field(default=None, kw_only=True)
@@ -101,7 +101,7 @@ class Layer:
                 "layer_inputs", where=self.name or self.kind, expected=str(self.takes), got=str(len(inputs))
             )
         with builder.layer(self, self.kind, self.name) as (owner, prefix):
-            return self.stage(Scope(builder, owner, prefix, self.trainable), *inputs)
+            return self.stage(Scope(builder, owner, prefix), *inputs)
 
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         """Add the layer's parameters and nodes; each kind of layer defines it."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from backlit.core.errors import InputError
+from backlit.core.names import lookup
 from backlit.core.rng import generator
 from backlit.core.types import Array, Shape
 from backlit.data.validate import as_array
@@ -23,6 +24,9 @@ from backlit.nn.losses import Loss
 from backlit.nn.summary import Summary
 
 Shapes = tuple[Shape, ...]
+
+GRAPHS_KEPT = 32
+"""Staged graphs that a model keeps, those used last."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,11 @@ class Model:
 
     ``function(x, …)`` returns the network's output. Layers made inside are named by their order; a layer made outside
     and called more than once is shared. ``params`` maps dotted names (``dense1.W``) to arrays once the model is built.
+    ``trainable=False`` freezes all parameters, also where the model is part of another; see :meth:`freeze`.
     """
 
-    def __init__(self, function: Callable[..., Symbolic]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Symbolic], *, trainable: bool = True) -> None:
+        self.function, self.trainable = function, trainable
         self.params: dict[str, Array] = {}
         self.state: dict[str, Array] = {}
         self.samples: Shapes = ()
@@ -55,6 +60,10 @@ class Model:
         self.dtype = "float32"
         self.seed = 0
         self._graphs: dict[Signature, Graph] = {}
+        self._holders: dict[str, tuple[str, ...]] = {}
+        """What freeze takes -> names of parameters."""
+        self._chosen: dict[str, bool] = {}
+        """What freeze (True) and unfreeze (False) were given, the last one last."""
 
     @property
     def built(self) -> bool:
@@ -84,7 +93,59 @@ class Model:
 
     def __call__(self, *inputs: Any) -> Any:
         """Inside another model's function: part of that model. On arrays: :meth:`predict`."""
-        return self.stage(*inputs) if builder_of(*inputs) else self.predict(inputs if len(inputs) > 1 else inputs[0])
+        if builder_of(*inputs) is None:
+            return self.predict(inputs if len(inputs) > 1 else inputs[0])
+        if self._chosen:
+            raise InputError("freeze_part", where=type(self).__name__, got=", ".join(self._chosen))
+        return self.stage(*inputs)
+
+    # --- frozen parameters --------------------------------------------------------------------------------------
+
+    def freeze(self, *names: str) -> Model:
+        """Let training leave parameters as they are, bit for bit; returns the model.
+
+        ``names`` are of layers (``dense1``: all its parameters, those of layers inside it too) or of parameters
+        (``dense1.W``). What comes later counts, also over a layer's ``trainable``. Gradients pass through frozen
+        layers as before, and the running statistics of a frozen BatchNorm go on moving. UnknownNameError where there
+        is no such name; for a model that is not built yet, when it is.
+        """
+        return self._choose(names, frozen=True)
+
+    def unfreeze(self, *names: str) -> Model:
+        """The opposite of :meth:`freeze`."""
+        return self._choose(names, frozen=False)
+
+    def _choose(self, names: tuple[str, ...], *, frozen: bool) -> Model:
+        for name in names if self.built else ():
+            lookup(self._holders, name, "holder")
+        self._chosen = {n: f for n, f in self._chosen.items() if n not in names} | dict.fromkeys(names, frozen)
+        self._graphs = {}
+        return self
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the parameters that training leaves as they are. May be set; InputError where not built."""
+        self._require_built()
+        graph = self.graph(_batch(self.samples, 1, self.dtype), training=True)
+        return tuple(name for name in graph.parameters if name in graph.frozen)
+
+    @frozen.setter
+    def frozen(self, names: Iterable[str]) -> None:  # which ones exactly
+        self._require_built()
+        wanted = {lookup(dict.fromkeys(self.params, name), name, "parameter") for name in names}
+        self._chosen, self._graphs = {name: name in wanted for name in self.params}, {}
+
+    def _freeze_in(self, graph: Graph, holders: dict[str, tuple[str, ...]]) -> Graph:
+        """The graph with the choices of freeze and unfreeze."""
+        found = graph.frozen
+        for name, frozen in self._chosen.items():
+            if name not in holders:
+                self._chosen = {n: f for n, f in self._chosen.items() if n != name}  # said once, then forgotten
+            parameters = lookup(holders, name, "holder")
+            found = found.union(parameters) if frozen else found.difference(parameters)
+        return replace(graph, frozen=found.intersection(graph.parameters))
+
+    # --- parameters ---------------------------------------------------------------------------------------------
 
     def build(self, sample_shape: Any, *, seed: int = 0, dtype: Any = "float32") -> Model:
         """Make the parameters for samples of this shape (no batch axis; one tuple per input), drawn from ``seed``.
@@ -96,7 +157,10 @@ class Model:
         samples, dtype = _sample_shapes(sample_shape), _floating(dtype)
         signature = Signature(_batch(samples, 2, dtype), training=True, dtype=dtype)
         builder, graph = self._stage(signature)
+        holders = _holders(builder, graph)
+        graph = self._freeze_in(graph, holders)
         self.samples, self.dtype, self.seed, self._graphs = samples, dtype, seed, {signature: graph}
+        self._holders = holders
         arrays = {name: self._first_value(builder, name) for name in builder.initializers}
         self.params = {name: arrays[name] for name in graph.parameters}
         self.state = {name: arrays[name] for name in graph.state}
@@ -107,12 +171,21 @@ class Model:
         return np.asarray(builder.initializers[name](generator(self.seed, 0, name), shape), self.dtype)
 
     def graph(self, inputs: Any, **settings: Any) -> Graph:
-        """The graph for ``inputs``, one (shape, dtype) each, and other fields of :class:`Signature`; staged once."""
+        """The graph for ``inputs``, one (shape, dtype) each, and other fields of :class:`Signature`.
+
+        It is staged once, and again only after :data:`GRAPHS_KEPT` others.
+        """
         signature = Signature(tuple(inputs), **{"dtype": self.dtype} | settings)
         self._check_samples(signature)
-        if signature not in self._graphs:
-            self._graphs[signature] = self._stage(signature)[1]
-        return self._graphs[signature]
+        graph = self._graphs.pop(signature, None) or self._staged(signature)
+        self._graphs[signature] = graph  # now the last
+        while len(self._graphs) > GRAPHS_KEPT:
+            del self._graphs[next(iter(self._graphs))]
+        return graph
+
+    def _staged(self, signature: Signature) -> Graph:
+        builder, graph = self._stage(signature)
+        return self._freeze_in(graph, self._holders if self.built else _holders(builder, graph))
 
     def _check_samples(self, signature: Signature) -> None:
         came = tuple(tuple(shape[1:]) for shape, _ in signature.inputs)
@@ -162,15 +235,17 @@ class Model:
 
     def arrays(self, X: Any) -> tuple[Array, ...]:
         """``X`` as a tuple of arrays, one per input, in the model's dtype; InputError where not built or empty."""
-        if not self.built:
-            raise InputError("not_built", where=type(self).__name__)
+        self._require_built()
         return as_inputs(X, self.dtype)
 
     def summary(self) -> Summary:
         """Layers with output shapes, parameters and FLOPs of one sample forward and backward; prints as a table."""
+        self._require_built()
+        return Summary.of(type(self).__name__, self.graph(_batch(self.samples, 1, self.dtype)), self.params)
+
+    def _require_built(self) -> None:
         if not self.built:
             raise InputError("not_built", where=type(self).__name__)
-        return Summary.of(type(self).__name__, self.graph(_batch(self.samples, 1, self.dtype)), self.params)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({getattr(self.function, '__name__', '…')})"
@@ -179,12 +254,12 @@ class Model:
 class Sequential(Model):
     """Layers (or models) one after another: ``Sequential(Dense(128, "relu"), Dense(10))``."""
 
-    def __init__(self, *layers: Layer | Model) -> None:
+    def __init__(self, *layers: Layer | Model, trainable: bool = True) -> None:
         for layer in layers:
             if not isinstance(layer, Layer | Model):
                 raise InputError("no_layers", where="Sequential", got=repr(layer))
         self.layers = layers
-        super().__init__(self._chain)
+        super().__init__(self._chain, trainable=trainable)
 
     def _chain(self, x: Symbolic) -> Symbolic:
         for layer in self.layers:
@@ -193,6 +268,11 @@ class Sequential(Model):
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
+
+
+def _holders(builder: Builder, graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Layers and parameters by name, each with its parameters."""
+    return {layer: tuple(p) for layer, p in builder.holders.items()} | {p: (p,) for p in graph.parameters}
 
 
 def input_names(count: int) -> tuple[str, ...]:

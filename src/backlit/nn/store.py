@@ -13,7 +13,6 @@ from backlit.core.types import Array
 from backlit.nn import initializers
 from backlit.nn.layer import Layer
 from backlit.nn.model import Model, Sequential
-from backlit.nn.structure import Residual
 
 FORMAT = 1
 """Version of the file's layout; a newer one is refused."""
@@ -50,7 +49,11 @@ def from_header(head: dict[str, Any], where: str, model: Model | None = None) ->
         raise InputError("not_saveable", where=where, got="Model(function)")
     made = model or from_recipe(head["recipe"])
     shapes = [tuple(s) for s in head["samples"]]
-    return made.build(shapes if len(shapes) > 1 else shapes[0], seed=head["seed"], dtype=head["dtype"])
+    made.build(shapes if len(shapes) > 1 else shapes[0], seed=head["seed"], dtype=head["dtype"])
+    frozen = tuple(n for n in head.get("frozen", made.frozen) if n in made.params)  # others: fill says what differs
+    if frozen != made.frozen:
+        made.frozen = frozen
+    return made
 
 
 def header(model: Model) -> dict[str, Any]:
@@ -65,6 +68,7 @@ def header(model: Model) -> dict[str, Any]:
         "samples": [list(s) for s in model.samples],
         "dtype": model.dtype,
         "seed": model.seed,
+        "frozen": list(model.frozen),
     }
 
 
@@ -87,10 +91,9 @@ def recipe(part: Any, known: dict[int, int] | None = None) -> Any:
             return {"again": known[id(part)]}
         known[id(part)] = len(known)
     if isinstance(part, Sequential):
-        return {"kind": "Sequential", "layers": [recipe(layer, known) for layer in part.layers]}
-    if isinstance(part, Residual):
-        return {"kind": "Residual", "layers": [recipe(layer, known) for layer in part.layers], "name": part.name}
-    if is_dataclass(part):
+        layers = [recipe(layer, known) for layer in part.layers]
+        return {"kind": "Sequential", "layers": layers, "trainable": part.trainable}
+    if is_dataclass(part):  # Residual too
         return {"kind": type(part).__name__} | {f.name: recipe(getattr(part, f.name), known) for f in fields(part)}
     if isinstance(part, tuple | list):
         return [recipe(p, known) for p in part]

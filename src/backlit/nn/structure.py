@@ -15,18 +15,20 @@ from backlit.nn.model import Model
 class Residual(Layer):
     """a = x + F(x), F the given layers in a row; their output must have x's shape.
 
+    ``trainable=False`` freezes all layers in F.
+
     Source: He, Zhang, Ren, Sun: Deep residual learning for image recognition, CVPR 2016.
     """
 
     layers: tuple[Layer | Model, ...]
 
-    def __init__(self, *layers: Layer | Model, name: str | None = None) -> None:
+    def __init__(self, *layers: Layer | Model, name: str | None = None, trainable: bool = True) -> None:
         for layer in layers:
             if not isinstance(layer, Layer | Model):
                 raise InputError("no_layers", where="Residual", got=repr(layer))
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "trainable", True)
+        object.__setattr__(self, "trainable", trainable)
 
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         (x,) = inputs
