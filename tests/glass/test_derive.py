@@ -159,6 +159,38 @@ def test_worked_entries_are_the_stored_ones(name):
         assert entry.deviation < 1e-13, entry
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_terms_of_a_sum_speak_of_the_same_entry(name):
+    for gradient in (e for e in derived(name).equations if isinstance(e, Gradient)):
+        shown = {s.printer.shown() for s in gradient.shares if not s.formula.moves}
+        assert len(shown) <= 1, gradient.name
+
+
+def test_a_residual_adds_both_ways_for_the_same_unit():
+    first, second = next(
+        e for e in derived("residual").equations if e.name == "dense1.a" and isinstance(e, Gradient)
+    ).shares
+    assert first.right == r"\sum_{j} \delta_{n,j}^{(2)}\,W_{j,k}^{(2)}"
+    assert second.right == r"\frac{\partial L}{\partial a_{n,k}^{(3)}}"
+    assert second.chain().endswith(r"\frac{\partial a_{n,k}^{(3)}}{\partial a_{n,k}^{(1)}}")
+
+
+def test_where_an_index_is_taken_the_sum_runs_over_another():
+    model = bl.Model(_before_and_after).build((5,), seed=0, dtype="float64")
+    gradient = next(
+        e for e in derive(model, X, VALUES, lang="en").equations if e.name == "dense1.z" and isinstance(e, Gradient)
+    )
+    assert [s.right for s in gradient.shares] == [
+        r"\frac{\partial L}{\partial a_{n,j}^{(2)}} \cdot 2",
+        r"\sum_{k} \delta_{n,k}^{(3)}\,W_{k,j}^{(3)}",
+    ]
+
+
+def _before_and_after(x):
+    h = bl.Dense(3)(x)
+    return h * 2.0 + bl.Dense(3)(h)
+
+
 def test_the_two_ways_through_a_fused_loss_agree():
     derivation = derived("residual")
     assert derivation.longer

@@ -201,6 +201,8 @@ class Equations:
         stored = self.trace.grads[name]
         if len(shares) == 1:
             shares = (replace(shares[0], stored=stored),)
+        for share in shares[1:]:
+            share.printer.align(shares[0].printer.shown())
         return Gradient(name, shares, tuple(n for n, _ in uses), stored)
 
     def slope(self, node: Node) -> Equation | None:

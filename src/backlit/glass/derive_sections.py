@@ -251,7 +251,7 @@ class Sections:
         first = gradient.shares[0]
         if first.part is None:
             return first.left
-        return rf"\frac{{\partial L}}{{\partial {self.symbol(gradient.name)}}}"
+        return rf"\frac{{\partial L}}{{\partial {self.equations.symbols.mark(gradient.name).latex(['q'])}}}"
 
     def _slope(self, gradient: Gradient) -> Iterator[Block]:
         """δ = (…) ⊙ f'(z), where an activation lies between; and the matrix form of what comes back."""

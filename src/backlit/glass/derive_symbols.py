@@ -12,7 +12,7 @@ from functools import cached_property
 
 from backlit.graph.graph import Graph
 from backlit.rules._formula_print import ATOM, FRACTION, SUM, LatexPrinter
-from backlit.rules._formula_syntax import index_name, subscripts
+from backlit.rules._formula_syntax import index_name, indices_of, is_over_index, subscripts
 from backlit.rules.formula import Formula
 
 _LETTERS = {
@@ -27,6 +27,7 @@ _LETTERS = {
 }
 _RENAMED = (("o", "j"), ("i", "k"), ("c", "j"), ("i", "j"))
 """Indices as the textbook names them: unit j of this layer, unit k of the one before."""
+_SPARE = ("j", "k", "i", "m", "r", "s")
 _AXES = {0: (), 1: ("n",), 2: ("n", "j"), 3: ("n", "t", "j"), 4: ("n", "h", "w", "j")}
 
 
@@ -123,6 +124,28 @@ class Printer(LatexPrinter):
         rank = max(self.ranks.values(), default=0)
         self.axes = _AXES.get(rank, ()) if samples else _AXES.get(rank + 1, ())[1:]
 
+    def shown(self) -> tuple[str, ...]:
+        """The indices of the target as they are printed."""
+        if self.of.indices is None:
+            return self.axes[len(self.axes) - self.ranks.get(self.of.target, len(self.axes)) :]
+        return tuple(self.letters.get(i.lstrip("*"), i.lstrip("*")) for i in self.of.indices)
+
+    def align(self, letters: tuple[str, ...]) -> None:
+        """Print the target with these indices, as the other terms of a sum have them; the rest makes room."""
+        own = self.shown()
+        if len(own) != len(letters) or self.of.moves:
+            return
+        if self.of.indices is None:
+            self.axes = self.axes[: len(self.axes) - len(letters)] + letters
+            return
+        named = dict(zip((i.lstrip("*") for i in self.of.indices), letters, strict=True))
+        others = sorted(_letters_of(self.of) - named.keys())
+        free = [x for x in _SPARE if x not in letters]
+        for old in others:
+            now = self.letters.get(old, old)
+            named[old] = now if now not in named.values() else next(x for x in free if x not in named.values())
+        self.letters = named
+
     def left(self) -> str:
         """The target."""
         indices = None if self.of.indices is None else [i.lstrip("*") for i in self.of.indices]
@@ -181,6 +204,13 @@ class Printer(LatexPrinter):
             share = "" if count == "1" else rf"\frac{{1}}{{{count}}} "
             return rf"{share}\sum_{{{','.join(shown)}}} {self.term(body, SUM)}", SUM
         return super().over(name, shown, body)
+
+
+def _letters_of(formula: Formula) -> set[str]:
+    """All indices of a formula, bound ones included."""
+    calls = (n for n in ast.walk(formula.expression) if is_over_index(n))
+    bound = {index_name(i) for n in calls if isinstance(n, ast.Call) for i in indices_of(n)}
+    return bound | {i.lstrip("*") for i in formula.indices or ()}
 
 
 def _renamed(formula: Formula) -> dict[str, str]:
