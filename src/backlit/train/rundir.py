@@ -85,11 +85,17 @@ class RunDir:
 
     def save_recording(self, recorder: Recorder) -> None:
         """Write what has been recorded so far."""
-        files.write_tensors(self.recording, recorder.arrays(), {"format": FORMAT, "every": recorder.every})
+        arrays = recorder.arrays()
+        files.write_tensors(
+            self.recording, arrays, {"format": FORMAT, "every": recorder.every, "columns": list(arrays)}
+        )
 
     def read_recording(self) -> dict[str, Array]:
         """The recording; empty where there is none, FileError where it is damaged."""
-        return with_ratios(files.read_tensors(self.recording)[0]) if self.recording.exists() else {}
+        if not self.recording.exists():
+            return {}
+        arrays, header = files.read_tensors(self.recording)
+        return with_ratios({name: arrays[name] for name in header.get("columns", arrays) if name in arrays})
 
     def snapshots(self) -> dict[int, Path]:
         """Snapshot files by step, in order."""
