@@ -238,6 +238,65 @@ def test_refused(what):
     assert all(caught.value.part(p) for p in ("problem", "expected", "fix"))
 
 
+SHOWN = [
+    "Dense(3)",
+    "Dense(128, 'relu', name='head')",
+    "Dense(3, bias=False, init='zeros')",
+    "Dense(3, init=Normal(std=0.2), trainable=False)",
+    "Dense(3, 'tanh', False, 'he_normal')",
+    "Activation('log_softmax')",
+    "Activation('linear', name='end')",
+    *(
+        f"{kind}()"
+        for kind in [
+            "ReLU",
+            "LeakyReLU",
+            "ELU",
+            "SELU",
+            "Sigmoid",
+            "Tanh",
+            "Softplus",
+            "GELU",
+            "SiLU",
+            "Mish",
+            "Softmax",
+        ]
+    ),
+    "LeakyReLU(slope=0.2)",
+    "ELU(alpha=0.5, name='bent')",
+    "GELU(approximate=True)",
+    "Softmax(axis=1)",
+    "Dropout()",
+    "Dropout(0.25)",
+    "BatchNorm(0.3)",
+    "BatchNorm(eps=0.001)",
+    "LayerNorm(0.001)",
+    "RMSNorm()",
+    "Flatten()",
+    "Reshape((2, 3))",
+    "Add(name='join')",
+    "Concatenate(1)",
+    "Residual()",
+    "Residual(Dense(5, 'silu'), Dense(4), name='skip', trainable=False)",
+    "Sequential()",
+    "Sequential(Dense(4, 'relu'), Sequential(ReLU(), trainable=False), Dense(2))",
+]
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_a_layer_is_shown_as_it_is_made_without_the_defaults(text):
+    assert repr(eval(text, vars(bl.init) | {n: getattr(bl, n) for n in bl.__all__})) == text
+
+
+def test_every_layer_is_shown_above():
+    assert {kind for kind in bl.Layer.KINDS if kind not in " ".join(SHOWN)} == set()
+
+
+def test_a_default_that_is_given_is_not_shown():
+    assert repr(bl.Dense(3, None, bias=True, trainable=True)) == "Dense(3)"
+    assert repr(bl.LeakyReLU(0.01)) == "LeakyReLU()"
+
+
 def test_a_layer_of_ones_own():
     class Scale(bl.Layer):
         def stage(self, scope, *inputs):

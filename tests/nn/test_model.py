@@ -345,6 +345,16 @@ def test_an_activation_that_the_loss_has_itself_is_refused(last, loss):
         bl.value_and_grad(sequential(bl.Dense(2, last)), X, y, loss=loss)
 
 
+@pytest.mark.parametrize("last", ["softmax", "sigmoid"])
+def test_probabilities_for_a_loss_of_log_probabilities_are_refused_with_the_remedy(last):
+    P = np.full((11, 2), 0.5)
+    with pytest.raises(InputError, match=rf"BL320\] dense1\.a.*kl_divergence.*{last}[\s\S]*fix: .*'log_softmax'"):
+        bl.value_and_grad(sequential(bl.Dense(2, last)), X, P, loss="kl_divergence")
+    loss, _ = bl.value_and_grad(sequential(bl.Dense(2, "log_softmax"), dtype="float64"), X, P, loss="kl_divergence")
+    q = sequential(bl.Dense(2, "softmax"), dtype="float64").predict(X)
+    assert loss == pytest.approx(np.mean(np.sum(0.5 * np.log(0.5 / q), axis=1)), rel=1e-12)
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 REFUSED = {

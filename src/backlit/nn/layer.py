@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -64,7 +64,7 @@ class Scope:
         return z if activation is None else self.node("a", activation, z)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layer:
     """Base of layers: an immutable recipe without arrays. Its parameters live in the model, under its name.
 
@@ -106,6 +106,19 @@ class Layer:
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         """Add the layer's parameters and nodes; each kind of layer defines it."""
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._told())})"
+
+    def _told(self) -> list[str]:
+        """The arguments that it would be made with: those that differ from the defaults, the first ones by place."""
+        found, by_place = list[str](), True
+        for f in sorted(fields(self), key=lambda f: f.kw_only):
+            value = getattr(self, f.name)
+            by_place &= not f.kw_only and value != f.default
+            if value != f.default:
+                found.append(repr(value) if by_place else f"{f.name}={value!r}")
+        return found
 
 
 def activation_name(choice: str | None) -> str | None:

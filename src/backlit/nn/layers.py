@@ -1,5 +1,7 @@
 """The layers: each states its formulas; the mathematics is in the rules it names."""
 
+# ruff: noqa: D403  a docstring begins with the formula, in the notation: a = f(x)
+
 from __future__ import annotations
 
 import math
@@ -14,7 +16,7 @@ from backlit.nn.initializers import Constant, Initializer, Zeros
 from backlit.nn.layer import Layer, Scope, activation_name, features, require_count, require_range
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dense(Layer):
     """z = W a_prev + b, a = f(z). Input x[N, …, I], W[units, I], b[units], output [N, …, units].
 
@@ -39,7 +41,7 @@ class Dense(Layer):
         return scope.activate(self.activation, scope.node("z", "linear", x, W, b))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Activation(Layer):
     """a = f(x) for every entry (softmax: along the last axis); ``options`` are the rule's attributes: ``slope``, …."""
 
@@ -63,63 +65,89 @@ class Activation(Layer):
         (x,) = inputs
         return x if self.function == "linear" else scope.node("a", self.function, x, **dict(self.options))
 
+    def __repr__(self) -> str:
+        if self.function not in _MAKERS:
+            return super().__repr__()
+        maker, given = _MAKERS[self.function]
+        defaults = rules.get(self.function).defaults
+        options = [f"{name}={value!r}" for name, value in self.options if value != defaults[name]]
+        common = [t for t in self._told() if t.startswith(("name=", "trainable="))]
+        return f"{maker}({', '.join([*given, *options, *common])})"
+
+
+_MAKERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "relu": ("ReLU", ()),
+    "leaky_relu": ("LeakyReLU", ()),
+    "elu": ("ELU", ()),
+    "selu": ("SELU", ()),
+    "sigmoid": ("Sigmoid", ()),
+    "tanh": ("Tanh", ()),
+    "softplus": ("Softplus", ()),
+    "gelu": ("GELU", ()),
+    "gelu_tanh": ("GELU", ("approximate=True",)),
+    "silu": ("SiLU", ()),
+    "mish": ("Mish", ()),
+    "softmax": ("Softmax", ()),
+}
+"""Activation -> the function below that makes its layer, and what that is given."""
+
 
 def ReLU(*, name: str | None = None) -> Activation:
-    """A = max(x, 0)."""
+    """a = max(x, 0)."""
     return Activation("relu", name=name)
 
 
 def LeakyReLU(slope: float = 0.01, *, name: str | None = None) -> Activation:
-    """A = x for x > 0, else slope·x."""
+    """a = x for x > 0, else slope·x."""
     return Activation("leaky_relu", (("slope", slope),), name=name)
 
 
 def ELU(alpha: float = 1.0, *, name: str | None = None) -> Activation:
-    """A = x for x > 0, else alpha·(eˣ - 1)."""
+    """a = x for x > 0, else alpha·(eˣ - 1)."""
     return Activation("elu", (("alpha", alpha),), name=name)
 
 
 def SELU(*, name: str | None = None) -> Activation:
-    """The self-normalising exponential linear unit."""
+    """a = 1.0507·x for x > 0, else 1.7581·(eˣ - 1): the self-normalising exponential linear unit."""
     return Activation("selu", name=name)
 
 
 def Sigmoid(*, name: str | None = None) -> Activation:
-    """A = 1 / (1 + e⁻ˣ)."""
+    """a = 1 / (1 + e⁻ˣ)."""
     return Activation("sigmoid", name=name)
 
 
 def Tanh(*, name: str | None = None) -> Activation:
-    """A = tanh x."""
+    """a = tanh x."""
     return Activation("tanh", name=name)
 
 
 def Softplus(*, name: str | None = None) -> Activation:
-    """A = ln(1 + eˣ)."""
+    """a = ln(1 + eˣ)."""
     return Activation("softplus", name=name)
 
 
 def GELU(*, approximate: bool = False, name: str | None = None) -> Activation:
-    """A = x·Φ(x), with the tanh form of Φ where ``approximate``."""
+    """a = x·Φ(x), with the tanh form of Φ where ``approximate``."""
     return Activation("gelu_tanh" if approximate else "gelu", name=name)
 
 
 def SiLU(*, name: str | None = None) -> Activation:
-    """A = x·sigmoid(x)."""
+    """a = x·sigmoid(x)."""
     return Activation("silu", name=name)
 
 
 def Mish(*, name: str | None = None) -> Activation:
-    """A = x·tanh(softplus(x))."""
+    """a = x·tanh(softplus(x))."""
     return Activation("mish", name=name)
 
 
 def Softmax(axis: int = -1, *, name: str | None = None) -> Activation:
-    """Probabilities along ``axis``. For training give logits to the softmax_cross_entropy loss instead."""
+    """a = eˣ / Σ eˣ along ``axis``: probabilities. For training end with logits and take softmax_cross_entropy."""
     return Activation("softmax", (("axis", axis),), name=name)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dropout(Layer):
     """a = x ⊙ m in training, with m = 0 at probability ``rate`` and 1/(1 - rate) else; a = x at inference.
 
@@ -138,7 +166,7 @@ class Dropout(Layer):
         return scope.node("a", "dropout", x, scope.mask(x.shape, self.rate))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BatchNorm(Layer):
     """a = gamma ⊙ (x - mean)/√(var + eps) + beta per channel (last axis); mean and var over all other axes.
 
@@ -171,7 +199,7 @@ class BatchNorm(Layer):
         return outputs[0]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerNorm(Layer):
     """a = gamma ⊙ (x - mean)/√(var + eps) + beta, mean and var over the last axis of each sample.
 
@@ -190,7 +218,7 @@ class LayerNorm(Layer):
         return scope.node("a", "layernorm", x, gamma, beta, eps=self.eps)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RMSNorm(Layer):
     """a = gamma ⊙ x/√(mean(x²) + eps) over the last axis. Source: Zhang, Sennrich, NeurIPS 2019."""
 
@@ -205,7 +233,7 @@ class RMSNorm(Layer):
         return scope.node("a", "rmsnorm", x, gamma, eps=self.eps)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Flatten(Layer):
     """x[N, …] to [N, F], samples kept apart."""
 
@@ -214,7 +242,7 @@ class Flatten(Layer):
         return scope.node("a", "reshape", x, shape=(x.shape[0], math.prod(x.shape[1:])))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reshape(Layer):
     """x[N, …] to [N, *shape]."""
 
@@ -228,7 +256,7 @@ class Reshape(Layer):
         return scope.node("a", "reshape", x, shape=(x.shape[0], *self.shape))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Add(Layer):
     """The sum of two or more values."""
 
@@ -241,7 +269,7 @@ class Add(Layer):
         return total
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Concatenate(Layer):
     """The values one after another along ``axis``."""
 

@@ -22,7 +22,9 @@ class Loss:
 
     rule: ClassVar[str] = ""
     refuses: ClassVar[tuple[str, ...]] = ()
-    """Activations that must not come last because the loss applies them itself."""
+    """Activations that must not come last, such as those that the loss applies itself."""
+    refusal: ClassVar[str] = "double_activation"
+    """Message key that says why."""
     labels: ClassVar[bool] = False
     """True where targets may be integer labels."""
 
@@ -40,7 +42,7 @@ class Loss:
         """
         last = builder.rule_of(output)
         if last in self.refuses:
-            raise InputError("double_activation", where=output.name, loss=self.name, activation=last)
+            raise InputError(self.refusal, where=output.name, loss=self.name, activation=last)
         if target.shape == output.shape[:1] and output.shape[1:] == (1,) and not self.labels:
             target = builder.add("reshape", target, shape=output.shape, name="target")[0]
         made = self.node(builder, output, target, weights)
@@ -134,6 +136,8 @@ class BinaryCrossEntropy(Loss):
 class KLDivergence(Loss):
     """Σ p (ln p - ln q); the model gives ln q (end it with log_softmax)."""
 
+    refuses = ("softmax", "sigmoid")
+    refusal = "log_probabilities"
     rule = "kl_divergence"
 
 

@@ -267,7 +267,8 @@ class Sequential(Model):
         return x
 
     def __repr__(self) -> str:
-        return f"Sequential({', '.join(map(repr, self.layers))})"
+        parts = [*map(repr, self.layers), *(() if self.trainable else ("trainable=False",))]
+        return f"Sequential({', '.join(parts)})"
 
 
 def _holders(builder: Builder, graph: Graph) -> dict[str, tuple[str, ...]]:

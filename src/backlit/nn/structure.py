@@ -11,7 +11,7 @@ from backlit.nn.layer import Layer, Scope
 from backlit.nn.model import Model
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class Residual(Layer):
     """a = x + F(x), F the given layers in a row; their output must have x's shape.
 
@@ -29,6 +29,10 @@ class Residual(Layer):
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "trainable", trainable)
+
+    def _told(self) -> list[str]:
+        _, *options = super()._told()
+        return [*map(repr, self.layers), *options]
 
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         (x,) = inputs
