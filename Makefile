@@ -1,6 +1,7 @@
 # Every target sets up what it needs in .venv, from a bare python3; nothing is installed twice.
 #   make PYTHON=python3.13 test     another interpreter (for a .venv that does not exist yet)
 #   make ARGS="-k relu -x" test     more options for pytest
+#   make SPEED="--rounds 3" bench   more options for benchmarks/speed.py
 
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
@@ -30,21 +31,23 @@ lint: $(VENV)/.has-dev ## style, types, layers
 lanes: $(VENV)/.has-test $(VENV)/.has-lanes $(VENV)/.has-torch ## the tests against PyTorch, JAX and array-api-strict, and the slow ones
 	@$(BIN)/python -m pytest -m "$(HEAVY)" $(ARGS)
 
-bench: $(VENV)/.has-run ## the benchmarks: quality on real data, in full
+bench: $(VENV)/.has-run $(VENV)/.has-lanes $(VENV)/.has-torch $(VENV)/.has-bench ## the benchmarks: quality on real data, speed beside other libraries
 	@$(BIN)/python benchmarks/quality.py $(ARGS)
+	@$(BIN)/python benchmarks/speed.py $(SPEED)
 
 clean: ## remove .venv and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A stamp .venv/.has-<extra> says that the extra of pyproject.toml is installed; "run" is the package alone.
 $(VENV)/.has-run: EXTRA :=
-$(VENV)/.has-run $(VENV)/.has-test $(VENV)/.has-dev $(VENV)/.has-lanes: $(VENV)/.has-%: pyproject.toml | $(VENV)/.made
+$(VENV)/.has-run $(VENV)/.has-test $(VENV)/.has-dev $(VENV)/.has-lanes $(VENV)/.has-bench: $(VENV)/.has-%: pyproject.toml | $(VENV)/.made
 	@echo "setting up $(VENV): backlit$(EXTRA)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRA)'
 	@touch $@
 $(VENV)/.has-test: EXTRA := [test]
 $(VENV)/.has-dev: EXTRA := [dev]
 $(VENV)/.has-lanes: EXTRA := [lanes]
+$(VENV)/.has-bench: EXTRA := [bench]
 
 $(VENV)/.has-torch: Makefile | $(VENV)/.made
 	@echo "setting up $(VENV): $(TORCH)"
