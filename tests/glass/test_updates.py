@@ -137,6 +137,7 @@ def test_an_update_comes_back_from_a_file(tmp_path):
         assert str(again.explain(name)) == str(trace.explain(name))
         assert again.explain(name).ok
     assert again.update.optimizer == trace.update.optimizer
+    assert list(again.update.grads) == list(trace.update.grads) == list(again.update.shares[1].grads)
     assert again.notes["samples"] == trace.notes["samples"]
 
 

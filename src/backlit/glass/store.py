@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,10 @@ def _named(group: str, arrays: Arrays) -> dict[str, Array]:
     return {f"{group}/{name}": array for name, array in arrays.items()}
 
 
-def _under(group: str, arrays: Arrays) -> dict[str, Array]:
-    return {n.removeprefix(f"{group}/"): a for n, a in arrays.items() if n.startswith(f"{group}/")}
+def _under(group: str, arrays: Arrays, names: Iterable[str] | None = None) -> dict[str, Array]:
+    """The arrays of a group; in the order of ``names`` where given."""
+    found = {n.removeprefix(f"{group}/"): a for n, a in arrays.items() if n.startswith(f"{group}/")}
+    return found if names is None else {name: found[name] for name in names}
 
 
 def _of_update(update: Update) -> dict[str, Array]:
@@ -69,6 +71,7 @@ def _described(update: Update) -> dict[str, Any]:
         "step": update.step,
         "part": update.part,
         "masses": [share.mass for share in update.shares],
+        "parameters": list(update.grads),  # in order: a norm over all of them is a sum
     }
 
 
@@ -77,10 +80,10 @@ def _update(head: Mapping[str, Any], arrays: Arrays) -> Update:
         optimizer=optim.from_config(head["optimizer"]),
         learning_rate=head["learning_rate"],
         step=head["step"],
-        grads=_under("given", arrays),
+        grads=_under("given", arrays, head["parameters"]),
         slots=optim.unflatten_state(_under("slots", arrays)),
         params=_under("new", arrays),
         clip=None if head["clip"] is None else optim.from_config(head["clip"]),
-        shares=[Share(mass, _under(f"share{i}", arrays)) for i, mass in enumerate(head["masses"])],
+        shares=[Share(mass, _under(f"share{i}", arrays, head["parameters"])) for i, mass in enumerate(head["masses"])],
         part=head["part"],
     )
