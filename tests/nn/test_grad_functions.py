@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -203,10 +204,106 @@ def _squared():
     return squared
 
 
-@pytest.mark.parametrize("bad", ["text", {"a": 1.0}, None, 1j, [np.ones(2), np.ones((2, 3))]])
-def test_arguments_that_are_no_numbers_are_refused(bad):
-    with pytest.raises(InputError, match="BL208"):
-        bl.grad(lambda a: a)(bad)
+@pytest.mark.parametrize(
+    ("bad", "where"),
+    [
+        ("text", "argument2"),
+        (None, "argument2"),
+        (1j, "argument2"),
+        ([[1, 2], [3]], "argument2"),
+        ({"W": "text"}, r"argument2\['W'\]"),
+        ([np.ones(2), {"b": (np.ones(1), None)}], r"argument2\[1\]\['b'\]\[1\]"),
+    ],
+)
+def test_arguments_that_are_no_numbers_are_refused(bad, where):
+    with pytest.raises(InputError, match=rf"BL208\] {where}:"):
+        bl.grad(lambda a, b: a)(1.0, bad)
+
+
+# --- arrays in dicts, lists and tuples --------------------------------------------------------------------------------
+
+
+def network(params, x):
+    for layer in params["layers"]:
+        x = np.tanh(x @ layer["W"].T + layer["b"])
+    return params["scale"] * np.mean(x**2)
+
+
+def test_the_gradient_of_nested_parameters_has_their_structure(rng):
+    layers = [{"W": rng.normal(size=(4, 3)), "b": rng.normal(size=4)}, {"W": rng.normal(size=(2, 4)), "b": np.zeros(2)}]
+    params, x = {"layers": layers, "scale": 3.0}, rng.normal(size=(5, 3))
+    value, (d, dx) = bl.value_and_grad(network)(params, x)
+    assert value == pytest.approx(network(params, x), rel=1e-14)
+    assert list(d) == ["layers", "scale"]
+    assert [list(layer) for layer in d["layers"]] == [["W", "b"], ["W", "b"]]
+    assert d["scale"] == pytest.approx(value / 3, rel=1e-14)
+    np.testing.assert_allclose(dx, central_differences(lambda t: network(params, t), x), rtol=1e-7, atol=1e-9)
+    for k, layer in enumerate(layers):
+        for name, array in layer.items():
+
+            def at(t, k=k, name=name):
+                changed = [{**old, name: t} if k == i else old for i, old in enumerate(layers)]
+                return network({"layers": changed, "scale": 3.0}, x)
+
+            np.testing.assert_allclose(d["layers"][k][name], central_differences(at, array), rtol=1e-7, atol=1e-9)
+
+
+class Pair(NamedTuple):
+    W: Any
+    b: Any
+
+
+@pytest.mark.parametrize(
+    ("tree", "number", "wanted"),
+    [
+        ((np.array([2.0]), np.array(3.0)), lambda t: (t[0] * t[1]).sum(), (np.array([3.0]), np.array(2.0))),
+        ([np.array(2.0), 5.0], lambda t: t[0] * t[1], [np.array(5.0), np.array(2.0)]),
+        (Pair(np.array(2.0), np.array(3.0)), lambda t: t.W * t.b**2, Pair(np.array(9.0), np.array(12.0))),
+        ({1: np.array(2.0), "1": np.array(3.0)}, lambda t: t[1] * t["1"], {1: np.array(3.0), "1": np.array(2.0)}),
+        ([(), {}, np.array(2.0)], lambda t: t[2] ** 2, [(), {}, np.array(4.0)]),
+        ({"w": [1.0, 2.0]}, lambda t: (t["w"] ** 2).sum(), {"w": np.array([2.0, 4.0])}),
+        ([[1.0, 2.0], [3.0, 4.0]], lambda t: (t**2)[0].sum(), np.array([[2.0, 4.0], [0.0, 0.0]])),
+        (((np.array(1.0),),), lambda t: 3 * t[0][0], ((np.array(3.0),),)),
+    ],
+)
+def test_structures(tree, number, wanted):
+    found = bl.grad(number)(tree)
+    assert type(found) is type(wanted)
+    assert described(found) == described(wanted)
+
+
+def described(tree):
+    """(type, parts) of each tuple and list, the numbers of each leaf."""
+    if isinstance(tree, dict):
+        return {k: described(v) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree), [described(v) for v in tree]
+    return np.asarray(tree).tolist()
+
+
+def test_every_leaf_keeps_its_dtype():
+    d = bl.grad(lambda p: (p["a"] * p["b"]).sum())({"a": np.ones(2, "float32"), "b": np.ones(2)})
+    assert (d["a"].dtype, d["b"].dtype) == (np.float32, np.float64)
+
+
+def test_a_float64_array_in_a_plain_function_stays_float64():
+    data = np.array([0.1, 0.2])
+    value, g = bl.value_and_grad(lambda w: (w * data).sum())(np.ones(2, "float32"))
+    assert value.dtype == np.float64
+    assert value == pytest.approx(0.3, rel=1e-15)
+    assert g.dtype == np.float32
+
+
+@pytest.mark.jax
+def test_nested_parameters_agree_with_jax(rng):
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    params = {"layers": [{"W": rng.normal(size=(4, 3)), "b": rng.normal(size=4)}], "scale": np.array(3.0)}
+    x = rng.normal(size=(5, 3))
+    theirs = type(network)(network.__code__, {"np": jax.numpy})
+    wanted = jax.grad(theirs)(jax.tree.map(jax.numpy.asarray, params), jax.numpy.asarray(x))
+    found = bl.grad(lambda p: network(p, x))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15), found, wanted)
 
 
 def test_a_gradient_of_a_gradient_is_refused_not_wrong():

@@ -18,14 +18,18 @@ from backlit.graph.symbolic import Symbolic
 from backlit.nn import losses
 from backlit.nn.model import Model, input_names
 from backlit.nn.targets import check_target
+from backlit.nn.tree import map_leaves
 
 
 def grad(function: Callable[..., Any]) -> Callable[..., Any]:
     """The gradient of ``function(a, b, …) -> scalar`` by its arguments: an array of its shape, a tuple for several.
 
     ``function`` may use ``+ - * / ** @``, comparisons, indexing, NumPy functions that have a rule, and ``backlit.ops``.
-    Arguments are arrays or numbers; keyword arguments are passed on as they are. Raises GraphError where the result is
-    not a scalar or an operation has no rule.
+    Arguments are arrays or numbers, or dicts, lists and tuples of them, nested in any way: the gradient has the same
+    structure, each array in its own dtype. A list of numbers is an array. Keyword arguments are passed on as they are.
+
+    Raises GraphError where the result is not a scalar or an operation has no rule, InputError for arguments that are
+    not numbers.
     """
     both = _of_function(function)
 
@@ -48,37 +52,44 @@ def value_and_grad(of: Callable[..., Any] | Model, *data: Any, **settings: Any) 
 def _of_function(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def both(*arguments: Any, **constants: Any) -> tuple[Any, Any]:
-        arrays = [_floating(a) for a in arguments]
-        graph = _stage(function, arrays, constants)
-        env = reference.leaves(graph, dict(zip(graph.inputs, arrays, strict=True)))
-        values, d = reference.value_and_grad(graph, env, graph.inputs)
-        gradients = tuple(d[name] for name in graph.inputs)
+        trees = [map_leaves(_floating, a, f"argument{i}") for i, a in enumerate(arguments, start=1)]
+        graph, arrays = _stage(function, trees, constants)
+        values, d = reference.value_and_grad(graph, reference.leaves(graph, arrays), graph.inputs)
+        own = {name: d[name].astype(a.dtype, copy=False) for name, a in arrays.items()}
+        gradients = tuple(
+            map_leaves(lambda name, _: own[name], t, f"argument{i}") for i, t in enumerate(trees, start=1)
+        )
         return values[graph.outputs[0]], gradients[0] if len(gradients) == 1 else gradients
 
     return both
 
 
-def _floating(argument: Any) -> Array:
+def _floating(name: str, argument: Any) -> Array:
     try:
         array = np.asarray(argument)
     except ValueError as error:
         if isinstance(error, GraphError):
             raise  # a symbolic value: a gradient of a gradient
-        raise InputError("array_kind", where="argument", got=type(argument).__name__) from None
+        raise InputError("array_kind", where=name, got=type(argument).__name__) from None
     if array.dtype.kind not in "fiub":
-        raise InputError("array_kind", where="argument", got=f"{type(argument).__name__} ({array.dtype})")
+        raise InputError("array_kind", where=name, got=f"{type(argument).__name__} ({array.dtype})")
     return array if array.dtype.kind == "f" else array.astype("float64")
 
 
-def _stage(function: Callable[..., Any], arrays: list[Array], constants: dict[str, Any]) -> Graph:
-    builder = Builder(dtype=np.result_type(*arrays).name if arrays else "float64")
-    arguments = [builder.input(f"argument{i}", a.shape, a.dtype.name) for i, a in enumerate(arrays, start=1)]
+def _stage(function: Callable[..., Any], trees: list[Any], constants: dict[str, Any]) -> tuple[Graph, dict[str, Array]]:
+    """The graph of ``function``, and the arrays of ``trees`` by the names of its inputs."""
+    arrays: dict[str, Array] = {}
+    for i, tree in enumerate(trees, start=1):
+        map_leaves(arrays.__setitem__, tree, f"argument{i}")
+    builder = Builder(dtype=np.result_type(*arrays.values()).name if arrays else "float64")
+    inputs = {name: builder.input(name, a.shape, a.dtype.name) for name, a in arrays.items()}
+    arguments = [map_leaves(lambda name, _: inputs[name], t, f"argument{i}") for i, t in enumerate(trees, start=1)]
     result = function(*arguments, **constants)
     if not isinstance(result, Symbolic):
         result = builder.lift(result)
     if result.shape != ():
         raise GraphError("not_scalar", where=getattr(function, "__name__", "function"), got=str(result.value))
-    return builder.graph((result,))
+    return builder.graph((result,)), arrays
 
 
 def of_model(
