@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
+from backlit.core import files
 from backlit.glass import trace as tracing
 from backlit.glass.trace import Trace
 from backlit.train import fit as training
@@ -30,6 +32,25 @@ class Run(runs.Run):
     def verify(self, *, force: bool = False) -> list[tuple[int, bool]]:
         """Replay every stretch between snapshots: (step, equal bit for bit) for each; errors as for :meth:`at`."""
         return verify(self, force=force)
+
+    def report(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        step: int | None = None,
+        lang: str | None = None,
+        force: bool = False,
+    ) -> Path:
+        """Write the run's report, one HTML page that needs no network, and return where it is.
+
+        ``path`` is ``report.html`` in the run's directory (the current one for a run without) unless given; ``step``
+        (from 1) is the one that is looked at, the last unless given; ``lang`` is the language that the page opens in.
+        Sections that need the data say so where the run was opened without. Errors as for :meth:`at`.
+        """
+        from backlit.report.page import page
+
+        text = page(self, lambda s: self.at(s, force=force), step=step, lang=lang)
+        return files.write(path or (self.dir or Path()) / "report.html", text.encode())
 
 
 def _update(moment: Moment, part: int) -> tracing.Update:

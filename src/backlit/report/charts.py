@@ -56,7 +56,7 @@ def span(values: Array, *, log: bool = False) -> tuple[float, float]:
     if log:
         floor, top = math.floor(math.log10(low)), math.ceil(math.log10(high))
         return 10.0**floor, 10.0 ** max(top, floor + 1)
-    room = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    room = 0.05 * (high - low) or 0.5 * abs(high) or 0.5
     return (low if low == 0 else low - room), high + room
 
 
@@ -99,24 +99,24 @@ def _frame(x: Scale, y: Scale, x_label: str) -> list[str]:
 
 def histogram(values: Array, colour: int, bins: int = 36) -> str:
     """How often which values occur; the heights are square roots, so that rare ones are seen too."""
-    wide, width, height = np.asarray(values, np.float64).ravel(), 200, 92
+    wide, width, height = np.asarray(values, np.float64).ravel(), 200, 96
     v = wide[np.isfinite(wide)]
     if not v.size:
         return '<p class="none">–</p>'
     if v.min() == v.max():
         return f'<p class="none">= {number(v.min(), 3)} <small>({v.size:,}×)</small></p>'
     counts, edges = np.histogram(v, bins=bins)
-    tops = height - 18 - np.sqrt(counts / counts.max()) * (height - 24)
+    tops = height - 20 - np.sqrt(counts / counts.max()) * (height - 26)
     x = Scale(float(edges[0]), float(edges[-1]), 2, width - 2)
     px = x(edges)
     steps = "".join(f"V{_p(t)}H{_p(r)}" for t, r in zip(tops, px[1:], strict=True))
-    parts = [f'<path class="area" style="--c:var(--c{colour})" d="M{_p(px[0])} {height - 18}{steps}V{height - 18}Z"/>']
+    parts = [f'<path class="area" style="--c:var(--c{colour})" d="M{_p(px[0])} {height - 20}{steps}V{height - 20}Z"/>']
     if edges[0] < 0 < edges[-1]:
-        parts.append(f'<path class="guide" d="M{_p(x(np.array(0.0)))} 4V{height - 18}"/>')
+        parts.append(f'<path class="guide" d="M{_p(x(np.array(0.0)))} 4V{height - 20}"/>')
     parts += [
-        f'<path class="axis" d="M2 {height - 18}H{width - 2}"/>',
-        f'<text x="2" y="{height - 4}">{number(v.min(), 2)}</text>',
-        f'<text class="end" x="{width - 2}" y="{height - 4}">{number(v.max(), 2)}</text>',
+        f'<path class="axis" d="M2 {height - 20}H{width - 2}"/>',
+        f'<text x="2" y="{height - 5}">{number(v.min(), 2)}</text>',
+        f'<text class="end" x="{width - 2}" y="{height - 5}">{number(v.max(), 2)}</text>',
     ]
     return _svg(parts, width, height)
 

@@ -11,6 +11,8 @@ from backlit.graph.graph import Graph, Node
 from backlit.nn.layer import ACTIVATIONS
 
 WIDTH, HEIGHT, GAP, DROP = 138, 46, 14, 28
+BEND = (WIDTH / 2 + GAP) * 4 / 3
+"""How far the handles of a curve lie beside it, so that at its middle it is GAP beside a box."""
 MOST = 60
 """With more nodes than this each layer is one box."""
 _NORMALISING = ("batchnorm", "layernorm", "rmsnorm", "dropout")
@@ -36,7 +38,8 @@ def drawing(graph: Graph) -> str:
         boxes = _by_layer(boxes)
     ranks = _ranks(boxes)
     places = _places(boxes, ranks)
-    across = max(x for x, _ in places.values()) + WIDTH + 2
+    bent = any(_passes(places[t], places[b.name]) for b in boxes for t in b.takes)
+    across = max(x for x, _ in places.values()) + WIDTH + (2 * GAP if bent else 2)
     down = max(y for _, y in places.values()) + HEIGHT + 2
     arrows = "".join(_arrow(places[source], places[b.name]) for b in boxes for source in b.takes)
     drawn = "".join(_box(b, *places[b.name]) for b in boxes)
@@ -121,10 +124,15 @@ def _mean(values: list[float], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
 
+def _passes(source: tuple[float, float], target: tuple[float, float]) -> bool:
+    """True where a straight arrow would run through the boxes between."""
+    return source[0] == target[0] and target[1] - source[1] > HEIGHT + DROP + 1
+
+
 def _arrow(source: tuple[float, float], target: tuple[float, float]) -> str:
     """From the foot of one box to the head of another; round the boxes between where it passes some."""
     x1, y1, x2, y2 = source[0] + WIDTH / 2, source[1] + HEIGHT, target[0] + WIDTH / 2, target[1]
-    bend = 0.0 if y2 - y1 <= DROP + 1 or x1 != x2 else WIDTH / 2 + GAP / 2
+    bend = BEND if _passes(source, target) else 0.0
     half = (y2 - y1) / 2 if not bend else DROP
     curve = f"C{x1 + bend:.0f} {y1 + half:.0f} {x2 + bend:.0f} {y2 - half:.0f} {x2:.0f} {y2 - 6:.0f}"
     head = f"M{x2 - 4:.0f} {y2 - 7:.0f}l4 6l4 -6"

@@ -21,18 +21,23 @@ RAMP = np.array(
     [[35, 20, 77], [61, 47, 142], [46, 94, 168], [29, 140, 160], [54, 183, 130], [147, 214, 79], [246, 230, 88]]
 )
 """From small to large; equal steps look about equally far apart, in grey too."""
-_ROW, _NAMES, _WIDTH, _FOOT = 24, 104, 440, 38
+_NAMES, _WIDTH, _FOOT = 104, 440, 38
+MOST_ROWS = 60
+"""Of more rows the first and the last are shown."""
 
 
 def heat_map(rows: Sequence[tuple[str, Array]], steps: Array) -> str:
     """Rows (name, number at each step), the first on top; colours by the logarithm, none where there is none."""
+    if len(rows) > MOST_ROWS:
+        rows = [*rows[: MOST_ROWS // 2], *rows[-MOST_ROWS // 2 :]]
+    row = max(12, min(24, 330 // len(rows)))
     logs = _logs(np.stack([values for _, values in rows]))
-    table = np.stack([_binned(row) for row in logs])
+    table = np.stack([_binned(line) for line in logs])
     seen = table[np.isfinite(table)]
     low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
-    height = _ROW * len(rows)
+    height = row * len(rows)
     image = base64.b64encode(png(_colours(table, low, high))).decode()
-    names = "".join(_name(name, i) for i, (name, _) in enumerate(rows))
+    names = "".join(_name(name, row, i) for i, (name, _) in enumerate(rows))
     picture = (
         f'<image x="{_NAMES}" y="0" width="{_WIDTH - _NAMES}" height="{height}" preserveAspectRatio="none" '
         f'href="data:image/png;base64,{image}"/>'
@@ -76,9 +81,9 @@ def png(pixels: Array) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-def _name(name: str, row: int) -> str:
+def _name(name: str, height: int, row: int) -> str:
     shown = name if len(name) <= 12 else f"{name[:11]}…"
-    at = f'x="{_NAMES - 6}" y="{(row + 0.5) * _ROW:g}"'
+    at = f'x="{_NAMES - 6}" y="{(row + 0.5) * height:g}" style="font-size:{min(14, height - 1)}px"'
     return f'<text class="end" {at} dy=".32em">{escape(shown)}<title>{escape(name)}</title></text>'
 
 

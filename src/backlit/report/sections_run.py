@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from backlit.core.types import Array
-from backlit.report.charts import Line, line_chart
+from backlit.report.charts import COLOURS, Line, line_chart
 from backlit.report.heat import heat_map
-from backlit.report.subject import Subject, some
+from backlit.report.subject import Subject
 from backlit.report.words import both, code, columns, number, table
 
 USUAL_RATIO = 1e-3
@@ -91,7 +91,7 @@ def layers(s: Subject) -> str:
     maps = [
         figure(
             both(f"report_map_{q}"),
-            heat_map(some(s.recorded(q))[::-1], s.recording["step"]),
+            heat_map(s.recorded(q)[::-1], s.recording["step"]),
             both(f"report_map_{q}_note"),
         )
         for q in ("delta", "a", "gradient")
@@ -112,8 +112,11 @@ def _over_time(s: Subject) -> Iterator[str]:
 
 
 def _by_layer(s: Subject, found: list[tuple[str, Array]], **options: Any) -> str:
+    """A curve for each layer; with more layers than colours a heat map."""
+    if len(found) > COLOURS:
+        return heat_map(found[::-1], s.recording["step"])
     step = s.recording["step"].astype(float)
-    lines = [Line(code(layer), step, values) for layer, values in some(found)]
+    lines = [Line(code(layer), step, values) for layer, values in found]
     return line_chart(lines, x_label="step", **options)
 
 

@@ -20,9 +20,11 @@ from backlit.glass.walk import walk
 from backlit.report.charts import bars, histogram
 from backlit.report.drawing import drawing
 from backlit.report.sections_run import figure
-from backlit.report.subject import LAYERS, Subject
+from backlit.report.subject import Subject
 from backlit.report.words import both, both_of, code, columns, formula, number, table
 
+LAYERS = 24
+"""Most layers whose distributions are shown; of more the first and the last ones."""
 CHECKED, EVIDENCE, SLOWEST, TERMS, RECEIPTS = 8, 300, 8, 6, 16
 
 
@@ -69,8 +71,8 @@ def delta_flow(s: Subject) -> str:
     sizes = bars([(code(r.layer), r.norm, number(r.norm, 3)) for r in ledger.rows], colour=1, log=True)
     verdict = both_of(lambda: escape(str(ledger.verdict())))
     return (
-        f"<p>{both('report_flow_lead')}</p><p class=verdict>{verdict}</p><div class=grid>"
-        f"{figure('‖δ‖', sizes, both('report_flow_note'))}{figure(both('report_causes'), _causes(ledger))}</div>"
+        f"<p>{both('report_flow_lead')}</p><p class=verdict>{verdict}</p>"
+        f"{figure('‖δ‖', sizes, both('report_flow_note'))}<h3>{both('report_causes')}</h3>{_causes(ledger)}"
     )
 
 
@@ -159,10 +161,10 @@ def _telling(t: Trace) -> Entry | None:
 
 
 def _receipt(r: Receipt) -> str:
-    head = f"<div class=entry>{code(r.entry)} <span>= {escape(short(r.value))}</span></div>"
+    head = f"<div class=entry>{code(r.entry)} <span>= {number(r.value, 6)}</span></div>"
     if not r.rule:
         return f"<li>{head}<p class=note>{both_of(lambda: escape(r.verdict()))}</p></li>"
-    lines = "".join(f"<div>{escape(step.formula)} <span>= {escape(short(step.value))}</span></div>" for step in r.steps)
+    lines = "".join(f"<div>{escape(step.formula)} <span>= {number(step.value, 6)}</span></div>" for step in r.steps)
     working = f"<div class=steps>{lines}</div>" if r.steps else f"<div class=math>{formula(r.latex, r.formula)}</div>"
     told = f"<p class='note mark {'ok' if r.ok else 'bad'}'>{both_of(lambda: escape(r.verdict()))}</p>"
     return f"<li>{head}{working}{_terms(r)}{told}</li>"

@@ -11,9 +11,6 @@ from backlit.glass.trace import Trace
 from backlit.train.recording import layer_of
 from backlit.train.run import Run
 
-LAYERS = 24
-"""Most layers shown one by one; of more the first and the last ones are."""
-
 
 @dataclass
 class Subject:
@@ -37,9 +34,3 @@ class Subject:
     def recorded(self, quantity: str) -> list[tuple[str, Array]]:
         """(layer, its numbers) of a recorded quantity, in the order of the layers."""
         return [(layer_of(n), a) for n, a in self.recording.items() if n.endswith(f".{quantity}")]
-
-
-def some(things: list[tuple[str, Array]]) -> list[tuple[str, Array]]:
-    """All of a few; of many the first and the last."""
-    half = LAYERS // 2
-    return things if len(things) <= LAYERS else things[:half] + things[-half:]
