@@ -134,6 +134,21 @@ class Check(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Report(Command):
+    """``backlit report``."""
+
+    run: Annotated[Path, argument("run")]
+    out: Annotated[Path | None, option("report_out", "--out")] = None
+    step: Annotated[int | None, option("report_step", "--step", min=1)] = None
+
+    def answer(self) -> Answer:
+        """One page with all that the run shows."""
+        from backlit.cli import report
+
+        return report.answer(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explain(Command):
     """``backlit explain``."""
 
@@ -185,6 +200,7 @@ COMMANDS: dict[str, type[Command]] = {
     "derive": Derive,
     "predict": Predict,
     "check": Check,
+    "report": Report,
     "explain": Explain,
     "trace": Trace,
     "demo": Demo,
