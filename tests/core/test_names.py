@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backlit.core.errors import UnknownNameError
+from backlit.core.i18n import use_language
 from backlit.core.names import lookup, nearest, split_entry
 
 LOSSES = ["mse", "mae", "huber", "softmax_cross_entropy", "binary_cross_entropy"]
@@ -49,6 +50,14 @@ def test_a_known_name_is_nearest_to_itself(name):
 
 def test_lookup_finds():
     assert lookup({"a": 1, "b": 2}, "b", "thing") == 2
+
+
+@pytest.mark.parametrize(("lang", "says"), [("en", "no option of Adam named"), ("zh", "的Adam 的选项")])
+def test_the_word_for_the_kind_may_have_details(lang, says):
+    with pytest.raises(UnknownNameError) as caught:
+        lookup({"eps": 1}, "esp", "option", of="Adam")
+    with use_language(lang):
+        assert says in str(caught.value)
 
 
 def test_lookup_tells_what_there_is():

@@ -50,6 +50,26 @@ def keys_of(argument) -> set[str]:
     return found
 
 
+def kinds() -> dict[str, str]:
+    """Kind of thing -> a place where a name of it is looked up.
+
+    The kind is the third argument of lookup(table, name, kind); where that is a parameter of the function around it,
+    what whoever calls this function gives in its place.
+    """
+    found, wrappers = {}, {"lookup": 2}
+    for _, function in nodes(ast.FunctionDef):
+        parameters = [a.arg for a in function.args.args]
+        for n in (n for n in ast.walk(function) if isinstance(n, ast.Call) and name_of(n.func) == "lookup"):
+            if isinstance(n.args[2], ast.Name):
+                wrappers[function.name] = parameters.index(n.args[2].id)
+    for at, n in calls(wrappers):
+        kind = n.args[wrappers[name_of(n.func)]]
+        if not isinstance(kind, ast.Name):
+            assert isinstance(kind, ast.Constant), f"{at}: the kind is no literal, so its word cannot be looked for"
+            found[kind.value] = at
+    return found
+
+
 def literal_calls(names):
     return [(at, n) for at, n in calls(names) if isinstance(n.args[0], ast.Constant)]
 
@@ -117,8 +137,16 @@ def test_every_error_has_a_code():
 def test_every_entry_is_used():
     used = {n.value for _, n in nodes(ast.Constant) if isinstance(n.value, str)}
     used |= {key for _, n in calls(error_classes() | SPEAKERS) for key in keys_of(n.args[0])}
+    used |= {f"kind_{kind}" for kind in kinds()}  # said by UnknownNameError.part
     unused = sorted(set(ENTRIES) - used)
     assert not unused
+
+
+def test_every_kind_of_thing_that_has_names_has_a_word_in_both_languages():
+    words = {key.removeprefix("kind_"): entry["text"] for key, entry in ENTRIES.items() if key.startswith("kind_")}
+    assert not {kind: at for kind, at in kinds().items() if kind not in words}
+    assert not words.keys() - kinds().keys()
+    assert not [kind for kind, text in words.items() if not re.search(r"[\u4e00-\u9fff]", text["zh"])]
 
 
 def test_whoever_raises_fills_every_placeholder():

@@ -58,7 +58,7 @@ class UnknownNameError(BacklitError, LookupError):
 
     def part(self, field: str) -> str:
         word = f"kind_{self.values.get('kind')}"
-        spoken = {"kind": say(word)} if word in catalogue() else {}
+        spoken = {"kind": say(word, **self.values)} if word in catalogue() else {}
         return say(self.key, field, **self.values | spoken)
 
 

@@ -21,14 +21,17 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     return [folded[c] for c in close] or pool[:3]
 
 
-def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
-    """``table[name]``, or an :class:`UnknownNameError` that offers the nearest names of that ``kind`` of thing."""
+def lookup(table: Mapping[str, T], name: str, kind: str, **details: object) -> T:
+    """``table[name]``, or an :class:`UnknownNameError` that offers the nearest names of that ``kind`` of thing.
+
+    The catalogue's entry ``kind_<kind>`` is the word for it, filled with ``details``.
+    """
     try:
         return table[name]
     except (KeyError, TypeError):
         known = list(table)
         values = {"known": ", ".join(known[:40]), "nearest": " / ".join(nearest(str(name), known))}
-        raise UnknownNameError("unknown_name", kind=kind, name=name, **values) from None
+        raise UnknownNameError("unknown_name", kind=kind, name=name, **values, **details) from None
 
 
 def split_entry(text: str) -> tuple[str, tuple[int, ...] | None]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from backlit.core.errors import FileError, InputError
-from backlit.core.i18n import say
 from backlit.core.names import lookup
 from backlit.data.dataset import Dataset
 from backlit.data.files import from_csv, from_npz
@@ -66,7 +65,7 @@ def _opener(source: str | Path, options: dict[str, Any]) -> Callable[..., Datase
         return from_npz
     if path.exists() or suffix or len(path.parts) > 1:
         raise FileError("data_file_format", path=path, got=suffix or path.name)
-    return lookup(dict.fromkeys(NAMES, from_csv), str(source), say("kind_data_set"))
+    return lookup(dict.fromkeys(NAMES, from_csv), str(source), "data_set")
 
 
 def toy(name: str, *, seed: int = 0, validation: float | None = None, size: int | None = None) -> Dataset:

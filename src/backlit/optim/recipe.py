@@ -148,7 +148,7 @@ def from_config(config: Any) -> Any:
     kind: Any = lookup(RECIPES, config["name"], "recipe")
     options = {k: from_config(v) if isinstance(v, Mapping) else v for k, v in config.items() if k != "name"}
     for option in options:
-        lookup(_hints(kind), option, f"option of {kind.__name__}")
+        lookup(_hints(kind), option, "option", of=kind.__name__)
     missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in options]
     if missing:
         where, known = kind.__name__, ", ".join(_hints(kind))
