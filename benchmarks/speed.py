@@ -22,8 +22,8 @@ do it, but with all data on the device and every loop of its own written by the 
 that call a step, so it is not counted among the peers and has a column of its own. Nor are backlit's own reference
 engine and `products`, the matrix products alone by NumPy: the floor.
 
-Memory is the most that the whole process has had resident, the data and the interpreter included; the compilers that
-torch.compile starts as processes of their own are not counted.
+Memory is the most that the whole process has had resident, the data and the interpreter included, with backlit's
+compiled kernels already in its cache; the compilers that torch.compile starts as processes of their own are not counted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -147,8 +147,10 @@ class Worker:
         return median(self.rounds)
 
 
-def measured(workload: Workload, peers: Iterable[str], rounds: int, seconds: float) -> list[Worker]:
+def measured(workload: Workload, peers: Sequence[str], rounds: int, seconds: float) -> list[Worker]:
     """All workers of a workload after their rounds, taking turns."""
+    if OURS in peers:
+        seconds_of(command(OURS, workload, 1, "--first"))
     with ExitStack() as ending:
         workers = [Worker(peer, n) for peer in peers for n in THREADS]
         for worker in workers:
@@ -337,7 +339,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", action="append", choices=WORKLOADS, help="may be repeated; all unless told")
     parser.add_argument("--peers", default=",".join(ALL), help=f"of {', '.join(ALL)}; all unless told")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.15, help="of a round")
     parser.add_argument("--no-starts", action="store_true", help="leave out import time and time to the first step")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "speed.md", help="the table; JSON beside it")
