@@ -209,13 +209,15 @@ def _through_the_model(subject: Subject) -> dict[str, Evidence]:
 
 
 def _nudged(subject: Subject, rng: np.random.Generator) -> tuple[dict[str, Array], Mapping[str, Array]]:
-    """(leaves moved by rounding, the gradients there)."""
+    """(leaves moved by rounding, the gradients there from values that are moved by rounding too)."""
 
     def moved(a: Array) -> Array:
-        return a * (1.0 + NUDGE * rng.choice([-1.0, 1.0], size=a.shape))
+        return a * (1.0 + NUDGE * rng.choice([-1.0, 1.0], size=a.shape)) if a.dtype.kind == "f" else a
 
     env = dict(subject.env) | {n: moved(subject.env[n]) for n in subject.wrt}
-    return env, reference.value_and_grad(subject.graph, env, subject.wrt)[1]
+    values = reference.forward(subject.graph, env)
+    kept = {n: a if n in subject.graph.leaves else moved(np.asarray(a)) for n, a in values.items()}
+    return env, reference.backward(subject.graph, kept, subject.wrt, subject.graph.outputs[0])
 
 
 def _at_a_kink(subject: Subject, name: str, v: Array) -> bool:

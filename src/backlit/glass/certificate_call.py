@@ -38,6 +38,8 @@ class NodeCall:
     rule: Rule
     inputs: tuple[Any, ...]
     wrt: tuple[Wrt, ...]
+    rounding: tuple[Array, ...] = ()
+    """Factors near 1 on the outputs that backward keeps: what rounding might have made of them."""
 
     @classmethod
     def of(cls, node: Node, values: Mapping[str, Array], reached: frozenset[str]) -> NodeCall:
@@ -70,18 +72,19 @@ class NodeCall:
         return replace(self, inputs=tuple(by * x if i in places else x for i, x in enumerate(self.inputs)))
 
     def nudged(self, rng: np.random.Generator, by: float) -> NodeCall:
-        """The same with every entry of the floating inputs larger or smaller by that share of itself."""
+        """The same with every entry it is judged by, and every output it keeps, off by that share of itself."""
 
-        def moved(x: Any) -> Any:
-            floating = x is not None and x.dtype.kind == "f"
-            return x * (1.0 + by * rng.choice([-1.0, 1.0], size=x.shape)) if floating else x
+        def factor(x: Array) -> Array:
+            return 1.0 + by * rng.choice([-1.0, 1.0], size=x.shape)
 
         places = {w.place for w in self.wrt}
-        return replace(self, inputs=tuple(moved(x) if i in places else x for i, x in enumerate(self.inputs)))
+        inputs = tuple(x * factor(x) if i in places else x for i, x in enumerate(self.inputs))
+        return replace(self, inputs=inputs, rounding=tuple(map(factor, self.outputs)))
 
     def backward(self, dys: tuple[Array, ...]) -> dict[str, Array]:
         """∂L/∂(each input of ``wrt``) by the rule's backward, by label, given ∂L/∂(the differentiated outputs)."""
-        saved = self.rule.saved_from(self.inputs, self.outputs, self.node.attributes)
+        kept = [y * r for y, r in zip(self.outputs, self.rounding, strict=True)] if self.rounding else self.outputs
+        saved = self.rule.saved_from(self.inputs, tuple(kept), self.node.attributes)
         found = self.rule.gradients(np, [np.array(dy) for dy in dys], saved)
         return {w.label: np.asarray(found[w.position]) for w in self.wrt}
 

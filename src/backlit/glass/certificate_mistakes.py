@@ -166,7 +166,7 @@ class Case:
     def evaluated(self, formula: Formula, arrays: dict[str, Any]) -> Array | None:
         """The formula on the entries tried; None where it cannot be evaluated."""
         found = [entry_terms(formula, arrays, index) for index in self.head]
-        return None if any(t is None for t in found) else np.array([fsum(t or ()) for t in found])
+        return None if any(t is None for t in found) else np.array([fsum(map(float, t or ())) for t in found])
 
     def anew(self, call: NodeCall | None = None, u: Dys | None = None) -> Array:
         """The right gradient on the entries tried, with another u or at another node."""

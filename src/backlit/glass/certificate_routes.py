@@ -9,14 +9,16 @@ With J the Jacobian of forward at the node's own arrays, backward claims to be u
 
 A comparison of numbers made by rounded sums is off by rounding. What is allowed is 32 √L ε of the sum of the terms'
 sizes for sums of up to L terms (Higham, Mary: A new approach to probabilistic rounding error analysis, SIAM J. Sci.
-Comput. 41(5), 2019), and 16 times what changes when every operand is moved by 4 ε, which measures the conditioning.
-Difference quotients lose more: they are allowed 1e-6, or ten times the error that they estimate themselves.
+Comput. 41(5), 2019), and 16 times what changes when every operand is moved by 4 ε, which measures the conditioning (of
+the loops, 4 times their running error: :mod:`backlit.glass.certificate_running`). Difference quotients lose more: they
+are allowed 1e-6, or ten times the error that they estimate themselves. Where a node is so flat that its gradient drowns
+in rounding (a saturated tanh), it is ok if that rounding is nothing beside δ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from math import fsum, isfinite, sqrt
 from typing import Any
@@ -27,8 +29,9 @@ from backlit.core.i18n import say
 from backlit.core.oracles import VJP
 from backlit.core.types import Array
 from backlit.glass.certificate_call import EPS, NodeCall, Wrt, inner, size
+from backlit.glass.certificate_running import FUNCTIONS, Running, running
 from backlit.glass.differences import Point, derivative
-from backlit.rules._formula_eval import FLOAT, Arithmetic, Evaluation
+from backlit.rules._formula_eval import Arithmetic, Evaluation
 from backlit.rules.formula import Formula, bind, formulas_of
 
 REACH = 1e-3
@@ -39,6 +42,9 @@ DIFFERENCES_TOLERANCE = 1e-6
 
 BLUNT = 1e-4
 """A route whose tolerance is wider than this could not see a slip of 0.05 %: it decides nothing."""
+
+NEGLIGIBLE = 1e-10
+"""What is below this share of the size that a gradient would have if the node's slope were |y| / |x| counts as zero."""
 
 NUDGE = 4 * EPS
 BUDGET = 20_000
@@ -83,9 +89,12 @@ class Evidence:
 
 
 def rounding_evidence(  # noqa: PLR0917  two names, then four numbers
-    route: str, of: str, difference: float, scale: float, terms: int, noise: float
+    route: str, of: str, difference: float, scale: float, terms: int, noise: float, *, natural: float = 0.0
 ) -> Evidence:
-    """The evidence of two numbers that should differ by rounding only; ``scale`` is the size of what was summed."""
+    """The evidence of two numbers that should differ by rounding only; ``scale`` is the size of what was summed.
+
+    Where rounding is too large beside it to tell, they are ok if it is negligible beside the size ``natural``.
+    """
     if not (isfinite(difference) and isfinite(scale)):
         return Evidence(route, of, float("inf"), 0.0, "wrong" if isfinite(scale) else "undecided", terms)
     if difference == 0.0:
@@ -93,14 +102,9 @@ def rounding_evidence(  # noqa: PLR0917  two names, then four numbers
     unit = EPS * scale
     conditioning = 16 * noise / unit
     tolerance = 32 * sqrt(terms) + conditioning
-    verdict = _verdict(difference / unit, tolerance)
+    flat = tolerance * unit <= NEGLIGIBLE * natural
+    verdict = "wrong" if difference > tolerance * unit else "ok" if tolerance * EPS <= BLUNT or flat else "undecided"
     return Evidence(route, of, difference / unit, tolerance, verdict, terms, conditioning)
-
-
-def _verdict(error: float, tolerance: float) -> str:
-    if error > tolerance:
-        return "wrong"
-    return "ok" if tolerance * EPS <= BLUNT else "undecided"
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +130,11 @@ class Bench:
     def nudged_gradients(self) -> list[dict[str, Array]]:
         """Their gradients."""
         return [n.backward(self.u) for n in self.nudges]
+
+    @property
+    def natural(self) -> float:
+        """⟨u, J v⟩ for a v of the input's size, if the slope were |y| / |x|."""
+        return float(sum(np.sum(np.abs(u)) * typical(y) for u, y in zip(self.u, self.call.differentiated, strict=True)))
 
     def direction(self, w: Wrt) -> tuple[Array, Array]:
         """(v, the entries left out): random, of the input's typical size, 0 within reach of a kink."""
@@ -187,7 +196,8 @@ def _by_complex_step(bench: Bench, w: Wrt, v: Array, exact: Dys) -> Evidence:
     gap = abs(inner(bench.u, exact) - inner((g,), (v,)))
     scale = size(bench.u, exact) + size((g,), (v,))
     noise = max(_change(bench, k, w, v, exact) for k in range(len(bench.nudges)))
-    return rounding_evidence("complex step", f"d{w.label}", gap, scale, bench.call.terms, noise)
+    terms, natural = bench.call.terms, bench.natural
+    return rounding_evidence("complex step", f"d{w.label}", gap, scale, terms, noise, natural=natural)
 
 
 def _change(bench: Bench, k: int, w: Wrt, v: Array, exact: Dys) -> float:
@@ -209,7 +219,9 @@ def _by_differences(bench: Bench, w: Wrt, v: Array) -> Evidence:
     claimed = inner((g,), (v,))
     scale = max(abs(found.value), abs(claimed), float(np.linalg.norm(np.ravel(g * v))))
     rounding = found.error + 4 * EPS * size(bench.u, call.differentiated) / found.step
-    return _difference_evidence(f"d{w.label}", abs(found.value - claimed), scale, rounding, call.terms)
+    made = _difference_evidence(f"d{w.label}", abs(found.value - claimed), scale, rounding, call.terms)
+    flat = made.verdict == "undecided" and max(abs(found.value - claimed), rounding) <= NEGLIGIBLE * bench.natural
+    return replace(made, verdict="ok") if flat else made
 
 
 def _difference_evidence(of: str, gap: float, scale: float, noise: float, terms: int) -> Evidence:
@@ -231,7 +243,7 @@ class _OverBudgetError(Exception):
 
 @dataclass
 class _Metered:
-    """Makes numbers as FLOAT does, and stops where the loops read more than BUDGET of them."""
+    """Makes numbers that know their rounding, and stops where the loops read more than BUDGET of them."""
 
     read: int = field(default=0)
 
@@ -239,17 +251,17 @@ class _Metered:
         self.read += 1
         if self.read > BUDGET:
             raise _OverBudgetError
-        return FLOAT.number(value)
+        return running(value)
 
 
-def entry_terms(formula: Formula, arrays: dict[str, Any], index: tuple[int, ...]) -> list[float] | None:
+def entry_terms(formula: Formula, arrays: dict[str, Any], index: tuple[int, ...]) -> list[Running] | None:
     """The terms of one entry by the formula's own loops; None where that takes too long or cannot be done."""
     like = arrays.get(formula.target, arrays.get(formula.target.removeprefix("d")))
-    arithmetic = Arithmetic(_Metered(), FLOAT.functions, FLOAT.dtype)
+    arithmetic = Arithmetic(_Metered(), FUNCTIONS)
     try:
         evaluation = Evaluation(formula, arrays, {}, tuple(np.shape(like)), arithmetic=arithmetic)
-        return [float(value) for _, value in evaluation.terms(index)]
-    except (_OverBudgetError, ValueError, TypeError, KeyError, IndexError, ZeroDivisionError):
+        return [running(value) for _, value in evaluation.terms(index)]
+    except (_OverBudgetError, AttributeError, ValueError, TypeError, KeyError, IndexError, ArithmeticError):
         return None
 
 
@@ -266,10 +278,9 @@ def by_formula(bench: Bench, of: str, array: Array, index: tuple[int, ...]) -> E
     if not terms:
         return None
     assert formula is not None
-    again = [entry_terms(formula, operands(n, bench.u), index) or terms for n in bench.nudges[:1]]
-    want, scale = fsum(terms), fsum(map(abs, terms))
-    noise = max(abs(fsum(a) - want) for a in again)
-    noise = max(noise, *(abs(float(m[index]) - float(array[index])) for m in _nudged_arrays(bench, of)))
+    want, scale = fsum(map(float, terms)), fsum(abs(float(t)) for t in terms)
+    noise = max(abs(float(m[index]) - float(array[index])) for m in _nudged_arrays(bench, of))
+    noise = max(noise, sum(t.error for t in terms) / 4)
     size_of_all = float(np.sqrt(np.mean(np.square(array)))) if np.all(np.isfinite(array)) else 0.0
     length = max(len(terms), 16)
     gap = 0.0 if want == array[index] else abs(want - float(array[index]))
