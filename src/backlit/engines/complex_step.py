@@ -2,9 +2,9 @@
 
 :class:`ComplexStep` computes with x + i h v, its arrays are :class:`Stepped`. For a real analytic f the derivative
 along v is Im f(x + i h v) / h: nothing is subtracted, so h can be so small that no digit is lost. Functions that are
-analytic in pieces go by the real part, which is the piece that x lies on: ``abs`` is x or -x, ``max`` is its largest entry, a
-comparison compares real parts. On a kink itself this says nothing. A function that is not listed here is refused
-(AttributeError), and an array of this namespace is no NumPy array, so nothing leaves the namespace unnoticed.
+analytic in pieces go by the real part, which is the piece that x lies on: ``abs`` is x or -x, ``max`` is its largest
+entry, a comparison compares real parts. On a kink itself this says nothing. A function that is not listed here is
+refused (AttributeError), and an array of this namespace is no NumPy array, so nothing leaves the namespace unnoticed.
 
 Source: Squire, Trapp: Using complex variables to estimate derivatives of real functions, SIAM Review 40(1), 1998;
 Martins, Sturdza, Alonso: The complex-step derivative approximation, ACM TOMS 29(3), 2003 (the pieces).
@@ -110,7 +110,7 @@ class Stepped:
         found: Stepped = XP.abs(self)
         return found
 
-    def __array__(self, *_: Any, **__: Any) -> Array:  # noqa: PLW3201  NumPy's protocol
+    def __array__(self, *_: Any, **__: Any) -> Array:  # NumPy's protocol
         raise TypeError("a rule must compute with the functions of its namespace")
 
     def __bool__(self) -> bool:
@@ -135,7 +135,7 @@ class ComplexStep:
     # --- by pieces ----------------------------------------------------------------------------------------------
 
     def abs(self, x: Any) -> Any:
-        """X or -x, whichever is not negative."""
+        """Of x and -x the one that is not negative."""
         return self.where(real(x) < 0, -x, x)
 
     def where(self, condition: Array, a: Any, b: Any) -> Any:
@@ -205,7 +205,7 @@ XP = ComplexStep()
 
 
 def step(x: Array, v: Array) -> Stepped:
-    """X + i h v."""
+    """The array x + i h v."""
     return Stepped(np.asarray(x, np.float64) + 1j * STEP * np.asarray(v))
 
 

@@ -138,8 +138,9 @@ class Graph:
 
     def _check_node(self, node: Node) -> None:
         inputs = [None if i is None else self.values[i] for i in node.inputs]
-        shapes = infer_shapes(node.rule, [i and i.shape for i in inputs], node.attributes, node.name)
-        self._check_stated(node.name, node.outputs, shapes, infer_dtype(node.rule, [i and i.dtype for i in inputs]))
+        shapes = infer_shapes(node.rule, [None if i is None else i.shape for i in inputs], node.attributes, node.name)
+        dtype = infer_dtype(node.rule, [None if i is None else i.dtype for i in inputs])
+        self._check_stated(node.name, node.outputs, shapes, dtype)
 
     def _check_stated(self, where: str, names: tuple[str, ...], shapes: tuple[Shape, ...], dtype: str) -> None:
         """GraphError unless the values of these names are stated with these shapes and this dtype."""

@@ -113,7 +113,7 @@ class Layer:
     def _told(self) -> list[str]:
         """The arguments that it would be made with: those that differ from the defaults, the first ones by place."""
         found, by_place = list[str](), True
-        for f in sorted(fields(self), key=lambda f: f.kw_only):
+        for f in sorted(fields(self), key=lambda f: bool(f.kw_only)):
             value = getattr(self, f.name)
             by_place &= not f.kw_only and value != f.default
             if value != f.default:
