@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backlit.core import files
-from backlit.glass import trace as tracing
-from backlit.glass.trace import Trace
 from backlit.train import fit as training
 from backlit.train import run as runs
-from backlit.train.replay import Moment, replay, verify
+
+if TYPE_CHECKING:
+    from backlit.glass.trace import Trace, Update
+    from backlit.train.replay import Moment
 
 
 class Run(runs.Run):
@@ -24,13 +25,18 @@ class Run(runs.Run):
         ``part`` chooses among the mini-batches of a step that accumulates several. Raises InputError where there is no
         such step or the run was opened without data, FileError where the data have changed (``force`` goes on).
         """
+        from backlit.glass.trace import of_graph
+        from backlit.train.replay import replay
+
         moment = replay(self, step, force=force)
         graph, env = moment.leaves(part)
         update = _update(moment, part)
-        return tracing.of_graph(graph, env, step=step, update=update, samples=moment.indices[part].tolist())
+        return of_graph(graph, env, step=step, update=update, samples=moment.indices[part].tolist())
 
     def verify(self, *, force: bool = False) -> list[tuple[int, bool]]:
         """Replay every stretch between snapshots: (step, equal bit for bit) for each; errors as for :meth:`at`."""
+        from backlit.train.replay import verify
+
         return verify(self, force=force)
 
     def report(
@@ -53,12 +59,14 @@ class Run(runs.Run):
         return files.write(path or (self.dir or Path()) / "report.html", text.encode())
 
 
-def _update(moment: Moment, part: int) -> tracing.Update:
+def _update(moment: Moment, part: int) -> Update:
+    from backlit.glass.trace import Share, Update
+
     grads, slots, params = moment.update()
     settings = moment.trainer.settings
-    shares = [tracing.Share(*share) for share in moment.shares()]
+    shares = [Share(*share) for share in moment.shares()]
     made = (settings.optimizer, moment.learning_rate, moment.step, grads, slots, params)
-    return tracing.Update(*made, clip=settings.clip, shares=shares, part=part)
+    return Update(*made, clip=settings.clip, shares=shares, part=part)
 
 
 @wraps(training.fit)

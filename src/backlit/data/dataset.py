@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from backlit.core.i18n import say
 from backlit.core.types import Array, Shape
+from backlit.data.fingerprints import fingerprint
 from backlit.data.preprocessing import Preprocessing
 from backlit.data.remarks import Remark
 from backlit.data.scaling import Target
@@ -111,14 +108,3 @@ class Dataset:
 
 def _flat(pair: Pair | None) -> Pair | None:
     return pair and (pair[0].reshape(len(pair[0]), -1), pair[1])
-
-
-def fingerprint(arrays: Iterable[Array] | Mapping[str, Array]) -> str:
-    """SHA-256 over dtype, shape and bytes of every array, in order (of names, where there are any), hexadecimal."""
-    named = sorted(arrays.items()) if isinstance(arrays, Mapping) else [("", array) for array in arrays]
-    digest = sha256()
-    for name, array in named:
-        plain = np.ascontiguousarray(array)
-        digest.update(f"{name}|{plain.dtype.str}|{np.shape(array)}|".encode())
-        digest.update(plain.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()

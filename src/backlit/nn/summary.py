@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
 from backlit.core.i18n import say
 from backlit.core.types import Arrays, Shape
-from backlit.engines.counting import NodeCost, cost
 from backlit.graph.graph import Graph
+
+if TYPE_CHECKING:
+    from backlit.engines.counting import NodeCost
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Summary:
 
 def _layers(graph: Graph) -> dict[str, list[NodeCost]]:
     """Costs of the nodes by layer, in the order in which layers and their parameters are first used."""
+    from backlit.engines.counting import cost
+
     layers: dict[str, list[NodeCost]] = {}
     for node, found in zip(graph.nodes, cost(graph), strict=True):
         for name in (*(p for p in node.operands if p in graph.parameters), node.name):

@@ -12,7 +12,7 @@ import numpy as np
 from backlit.core.errors import FileError, InputError
 from backlit.core.events import Bus
 from backlit.core.types import Array
-from backlit.data.dataset import fingerprint
+from backlit.data.fingerprints import fingerprint
 from backlit.engines import reference
 from backlit.graph.graph import Graph
 from backlit.train.fit import Trainer

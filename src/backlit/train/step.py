@@ -11,7 +11,7 @@ import numpy as np
 from backlit import optim
 from backlit.core.errors import NumericError
 from backlit.core.types import Array, Arrays
-from backlit.data.dataset import fingerprint
+from backlit.data.fingerprints import fingerprint
 from backlit.engines import reference
 from backlit.graph.graph import Graph
 from backlit.nn.losses import Loss
