@@ -58,7 +58,7 @@ class Task:
 
     workload: Workload
     X: NDArray[Any] = field(init=False)
-    """Data [rows, inputs], float32 in [0, 1)."""
+    """Data [rows, inputs], float32 in [-1/2, 1/2)."""
     y: NDArray[Any] = field(init=False)
     """Labels [rows], int64."""
     order: NDArray[Any] = field(init=False)
@@ -71,7 +71,7 @@ class Task:
 
         rng, sizes = np.random.default_rng(0), self.workload.sizes
         found = {
-            "X": rng.random((self.workload.rows, sizes[0]), dtype=np.float32),
+            "X": rng.random((self.workload.rows, sizes[0]), dtype=np.float32) - np.float32(0.5),
             "y": rng.integers(0, sizes[-1], self.workload.rows),
             "order": rng.permutation(self.workload.rows),
             "layers": [

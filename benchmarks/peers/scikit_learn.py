@@ -14,6 +14,10 @@ HOW = (
 )
 
 
+EPSILON = EPS * (1 - BETA2) ** 0.5
+"""scikit-learn adds it to the root of v, not of v_hat: this makes the first step the same, and the next ones nearly."""
+
+
 class Peer:
     """partial_fit, batch by batch."""
 
@@ -22,7 +26,7 @@ class Peer:
         self.task = task
         self.model = MLPClassifier(
             task.workload.sizes[1:-1], solver="adam", alpha=0, batch_size=task.workload.batch, shuffle=False,
-            learning_rate_init=RATE, beta_1=BETA1, beta_2=BETA2, epsilon=EPS,
+            learning_rate_init=RATE, beta_1=BETA1, beta_2=BETA2, epsilon=EPSILON,
         )  # fmt: skip
         self._start()
 
