@@ -125,6 +125,7 @@ class Check(Command):
 
     run: Annotated[Path, argument("run")]
     samples: Annotated[int, option("samples", min=1)] = 8
+    certificate: Annotated[bool, option("certificate")] = False
 
     def answer(self) -> Answer:
         """Every gradient of the run's model against difference quotients."""

@@ -24,7 +24,7 @@ from backlit.data.dataset import fingerprint
 from backlit.engines import complex_step, reference
 from backlit.glass.certificate_call import EPS, inner, size
 from backlit.glass.certificate_engine import Run, joins, wrong_forward
-from backlit.glass.certificate_mistakes import Finding, engine_finding, finding
+from backlit.glass.certificate_findings import Finding, engine_finding, finding
 from backlit.glass.certificate_nodes import RuleRow, judge
 from backlit.glass.certificate_routes import NUDGE, Evidence, rounding_evidence, typical
 from backlit.glass.differences import Point
