@@ -22,6 +22,9 @@ from backlit.glass.trace import Trace
 EXPANSIONS = 4000
 """Entries opened at the most: some seconds."""
 
+_REST = ("…",)
+"""In place of the entries of the paths that are not followed."""
+
 
 @dataclass(frozen=True)
 class Path:
@@ -34,10 +37,10 @@ class Path:
     """1 for a path that ends at the loss; for the rest, how many begun ones it stands for."""
 
     def __str__(self) -> str:
-        if self.followed != 1 or not self.factors:
+        if self.entries == _REST:
             return f"{short(self.value):>12}  {say('paths_rest', count=self.followed)}"
-        steps = (f"·{short(f)}→ {e}" for f, e in zip(self.factors, self.entries[1:], strict=True))
-        return f"{short(self.value):>12}  {self.entries[0]} {' '.join(steps)}"
+        steps = (f" ·{short(f)}→ {e}" for f, e in zip(self.factors, self.entries[1:], strict=True))
+        return f"{short(self.value):>12}  {self.entries[0]}{''.join(steps)}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def paths(trace: Trace, entry: str, *, limit: int = 20) -> Paths:
     found = sorted(ended, key=lambda p: -abs(p.value))
     rest = [p.product * _gradient(trace, p.steps[-1]) for p in begun]
     if rest:
-        found.append(Path(("…",), (), math.fsum(rest), len(rest)))
+        found.append(Path(_REST, (), math.fsum(rest), len(rest)))
     return Paths(str(start), gradient, tuple(found))
 
 
