@@ -16,14 +16,14 @@ import numpy as np
 from backlit import rules
 from backlit.core.types import Array
 from backlit.glass.derive_matrix import Matrix, matrix_form
-from backlit.glass.derive_simplify import Facts, simplified, slope
+from backlit.glass.derive_simplify import facts, simplified, slope, whole
 from backlit.glass.derive_symbols import Mark, Printer, Symbols
 from backlit.glass.explain import positions
 from backlit.glass.trace import Trace
 from backlit.graph.graph import Node, differentiable_positions
 from backlit.rules import Rule
 from backlit.rules._formula_syntax import index_name, is_over_index, subscripts
-from backlit.rules.formula import Formula, bind, formulas_of, parse
+from backlit.rules.formula import Formula, bind, formulas_of
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class Equations:
         known = self._scalars(node, rule)
         if self.trace.graph.outputs[0] == node.name:
             known[f"d{rule.outputs[0]}"] = 1
-        formula = simplified(formulas_of(rule)[target], _facts(rule, arrays, known))
+        formula = simplified(formulas_of(rule)[target], facts(rule, arrays, known))
         shape = self.trace.values[name.removeprefix("∂")].shape
         return Equation(name, formula, arrays, shape, marks, self.samples, rule, stored)
 
@@ -254,9 +254,7 @@ class Equations:
         """Inputs that are a constant number of the graph, by the rule's names."""
         constants = self.trace.graph.constants
         given = [] if rule.variadic else zip(rule.inputs, node.inputs, strict=True)
-        return {
-            local: _whole(float(constants[v])) for local, v in given if v in constants and not np.ndim(constants[v])
-        }
+        return {local: whole(float(constants[v])) for local, v in given if v in constants and not np.ndim(constants[v])}
 
     def _marks(self, node: Node, rule: Rule) -> dict[str, Mark]:
         if rule.variadic:
@@ -276,39 +274,3 @@ class Equations:
             yield from self.forward(node)
         found = (self.gradient(name) for name in reversed(self.trace.grads))
         yield from (g for g in found if g is not None)
-
-
-def _facts(rule: Rule, arrays: Mapping[str, Any], known: Mapping[str, float]) -> Facts:
-    """Besides the ``known`` numbers: absent inputs, neutral attributes, and the axes of starred indices."""
-    numbers = dict(known) | {n: _whole(v) for n, v in rule.absent.items() if not hasattr(arrays.get(n), "shape")}
-    numbers |= {n: arrays[n] for n in rule.attributes if n != "axis" and _neutral(arrays[n])}
-    decides = {
-        n: a
-        for n, a in arrays.items()
-        if np.ndim(a) == 0 and not isinstance(a, str) and a is not None and n not in numbers
-    }
-    return Facts(numbers, decides, _axes(rule, arrays))
-
-
-def _whole(value: float) -> float:
-    return int(value) if value == int(value) else value
-
-
-def _neutral(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1))
-
-
-def _axes(rule: Rule, arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The axes of each starred index that stands for none."""
-    if arrays.get("axis", ()) is None:
-        return {"n": ()}
-    found: dict[str, tuple[int, ...]] = {}
-    for line in rule.formulas:
-        formula = parse(line)
-        for node in ast.walk(formula.expression):
-            if isinstance(node, ast.Subscript) and hasattr(a := arrays.get(node.value.id), "shape"):  # type: ignore[attr-defined]
-                items = subscripts(node)
-                star = next((index_name(i) for i in items if isinstance(i, ast.Starred)), None)
-                if star is not None and "axis" not in arrays and not formula.moves:
-                    found[star] = max(found.get(star, ()), (1,) * (a.ndim - len(items) + 1))
-    return {letter: axes for letter, axes in found.items() if axes == ()}

@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from backlit.core.types import Shape
+from backlit.rules import Rule
 from backlit.rules._formula_syntax import function_name, index_name, indices_of, is_over_index, subscripts
 from backlit.rules.formula import Formula, parse
 
@@ -123,6 +126,11 @@ class _Deciding(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.Constant(float(self.numbers[node.id])) if node.id in self.numbers else node
 
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """A scalar may carry an index over no axes."""
+        bare = isinstance(node.value, ast.Name) and node.value.id in self.numbers
+        return self.visit(node.value) if bare else self.generic_visit(node)
+
 
 def _is(node: ast.expr, number: float) -> bool:
     return isinstance(node, ast.Constant) and node.value is not None and node.value == number
@@ -201,3 +209,45 @@ class _Substitution(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return copy.deepcopy(self.by) if node.id == self.letter else node
+
+
+def facts(rule: Rule, arrays: Mapping[str, Any], known: Mapping[str, float]) -> Facts:
+    """Besides the ``known`` numbers: absent inputs, neutral attributes, and the axes of starred indices."""
+    numbers = dict(known) | {n: whole(v) for n, v in rule.absent.items() if _is_absent(arrays.get(n), v)}
+    numbers |= {n: arrays[n] for n in rule.attributes if n != "axis" and _neutral(arrays[n])}
+    decides = {
+        n: a
+        for n, a in arrays.items()
+        if np.ndim(a) == 0 and not isinstance(a, str) and a is not None and n not in numbers
+    }
+    return Facts(numbers, decides, _axes(rule, arrays))
+
+
+def _is_absent(given: Any, stands_for: float) -> bool:
+    """True for None, and for the number that binding puts in its place."""
+    return given is None or (not hasattr(given, "shape") and given == stands_for)
+
+
+def whole(value: float) -> float:
+    """A number that prints without a decimal point where it needs none."""
+    return int(value) if float(value).is_integer() else value
+
+
+def _neutral(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1))
+
+
+def _axes(rule: Rule, arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The axes of each starred index that stands for none."""
+    if arrays.get("axis", ()) is None:
+        return {"n": ()}
+    found: dict[str, tuple[int, ...]] = {}
+    for line in rule.formulas:
+        formula = parse(line)
+        for node in ast.walk(formula.expression):
+            if isinstance(node, ast.Subscript) and hasattr(a := arrays.get(node.value.id), "shape"):  # type: ignore[attr-defined]
+                items = subscripts(node)
+                star = next((index_name(i) for i in items if isinstance(i, ast.Starred)), None)
+                if star is not None and "axis" not in arrays and not formula.moves:
+                    found[star] = max(found.get(star, ()), (1,) * (a.ndim - len(items) + 1))
+    return {letter: axes for letter, axes in found.items() if axes == ()}

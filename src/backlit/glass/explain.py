@@ -27,12 +27,13 @@ from backlit.core.names import split_entry
 from backlit.core.types import Array
 from backlit.engines import reference
 from backlit.glass import symbols
+from backlit.glass.derive_simplify import facts, simplified
 from backlit.glass.receipts import Entry, Index, Receipt, Term, short, total
 from backlit.glass.terms import Part, parts
 from backlit.glass.trace import Trace
 from backlit.graph.graph import Node, differentiable_positions
 from backlit.rules import Rule
-from backlit.rules.formula import bind, formulas_of
+from backlit.rules.formula import Formula, bind, formulas_of
 
 MARKS = re.compile(r"(?P<grad>∂|d )|(?P<update>Δ|update )|(?P<given>g |given )|(?P<value>value )")
 """What a name may begin with, and so the kind of entry it means."""
@@ -99,6 +100,10 @@ class _Use:
         bound = bind(self.rule, inputs, [trace.values[o] for o in self.node.outputs], self.node.attributes)
         outputs = zip(self.rule.outputs, self.node.outputs, strict=True)
         return bound | {f"d{local}": trace.grads[name] for local, name in outputs if name in trace.grads}
+
+    def formula(self, trace: Trace) -> Formula:
+        """The rule's formula as it is shown for this call: without what is absent or neutral in it."""
+        return simplified(formulas_of(self.rule)[self.target], facts(self.rule, self.arrays(trace), {}))
 
     def operand(self, local: str | Entry, index: Index) -> Entry:
         """The entry of the trace that the rule's own name means."""
@@ -172,18 +177,14 @@ def _receipt(trace: Trace, entry: Entry, uses: list[_Use], value: Any, recompute
     return Receipt(
         entry=entry,
         rule=" + ".join(use.node.rule for use in uses),
-        formula=_joined([_formula(use).text(symbols.texts(use.names)) for use in uses]),
-        latex=_joined([_formula(use).latex(symbols.latexes(use.names)) for use in uses]),
+        formula=_joined([use.formula(trace).text(symbols.texts(use.names)) for use in uses]),
+        latex=_joined([use.formula(trace).latex(symbols.latexes(use.names)) for use in uses]),
         numbers=_numbers(entry, terms, exact),
         value=value,
         terms=tuple(sorted(terms, key=lambda t: -abs(t.value))),
         exact=exact,
         recompute=recompute,
     )
-
-
-def _formula(use: _Use) -> Any:
-    return formulas_of(use.rule)[use.target]
 
 
 def _joined(lines: list[str]) -> str:
@@ -196,7 +197,7 @@ def _parts(trace: Trace, use: _Use, entry: Entry) -> list[Part]:
     if use.rule.moves:
         return _moved(trace, use, entry)
     arrays = use.arrays(trace)
-    return parts(_formula(use), arrays, {}, entry.index)
+    return parts(formulas_of(use.rule)[use.target], arrays, {}, entry.index)
 
 
 def _moved(trace: Trace, use: _Use, entry: Entry) -> list[Part]:
