@@ -20,7 +20,7 @@ from backlit.core import files, oracles
 from backlit.core.i18n import say
 from backlit.core.rng import generator
 from backlit.core.types import Array
-from backlit.data.dataset import fingerprint
+from backlit.data.fingerprints import fingerprint
 from backlit.engines import complex_step, reference
 from backlit.glass.certificate_call import EPS, inner, size
 from backlit.glass.certificate_engine import Run, joins, wrong_forward
@@ -28,7 +28,7 @@ from backlit.glass.certificate_findings import Finding, engine_finding, finding
 from backlit.glass.certificate_nodes import RuleRow, judge
 from backlit.glass.certificate_routes import NUDGE, Evidence, rounding_evidence, typical
 from backlit.glass.differences import Point
-from backlit.glass.report import Report
+from backlit.glass.report import Report, Row
 from backlit.graph import store
 from backlit.graph.graph import Graph
 
@@ -54,7 +54,8 @@ class Certificate(Report):
     @property
     def verdict(self) -> str:
         """``wrong`` where any row or route says so, ``ok`` where everything could be decided, else ``undecided``."""
-        verdicts = {r.verdict for r in (*self.rows, *self.rules, *self.parameters.values())}
+        judged: tuple[Row | RuleRow | Evidence, ...] = (*self.rows, *self.rules, *self.parameters.values())
+        verdicts = {r.verdict for r in judged}
         if self.findings or "wrong" in verdicts:
             return "wrong"
         sure = super().ok and {r.verdict for r in self.rules} <= {"ok", "kink"}

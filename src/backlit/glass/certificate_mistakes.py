@@ -118,7 +118,7 @@ class Case:
     def formula(self) -> Formula | None:
         """The index formula of this gradient, where it gives the right numbers."""
         formula = formulas_of(self.call.rule).get(f"d{self.w.label}")
-        made = formula and self.evaluated(formula, operands(self.call, self.u))
+        made = None if formula is None else self.evaluated(formula, operands(self.call, self.u))
         close = made is not None and np.allclose(made, self.right[: len(self.head)], rtol=1e-6, atol=1e-9 * self.size)
         return formula if close else None
 
@@ -138,13 +138,12 @@ def case_of(judged: Judged) -> Case | None:
     bench = judged.bench
     if bench is None:
         return None
-    near = bench.call.scaled(NEAR)
-    benches = (lambda: bench, lambda: Bench.of(near, bench.u, bench.seed))
-    for make in benches:
-        cases = [c for w in bench.call.wrt if (c := _case(make(), w)) is not None]
-        if cases:
-            return max(cases, key=lambda c: c.gap)
-    return None
+    return _worst(bench) or _worst(Bench.of(bench.call.scaled(NEAR), bench.u, bench.seed))
+
+
+def _worst(bench: Bench) -> Case | None:
+    cases = (_case(bench, w) for w in bench.call.wrt)
+    return max((c for c in cases if c is not None), key=lambda c: c.gap, default=None)
 
 
 def _case(bench: Bench, w: Wrt) -> Case | None:

@@ -256,7 +256,7 @@ class _Metered:
 
 def entry_terms(formula: Formula, arrays: dict[str, Any], index: tuple[int, ...]) -> list[Running] | None:
     """The terms of one entry by the formula's own loops; None where that takes too long or cannot be done."""
-    like = arrays.get(formula.target, arrays.get(formula.target.removeprefix("d")))
+    like: Any = arrays.get(formula.target, arrays.get(formula.target.removeprefix("d")))
     arithmetic = Arithmetic(_Metered(), FUNCTIONS)
     try:
         evaluation = Evaluation(formula, arrays, {}, tuple(np.shape(like)), arithmetic=arithmetic)
