@@ -50,8 +50,8 @@ def check(
     Each parameter is tried along its own gradient, ``directions`` random directions and ``entries`` single entries (the
     one with the largest gradient first). ``training``, ``seed`` and ``step`` fix batch statistics and dropout masks as
     in training. Every rule is judged on the arrays of this run too, and the engine apart from the rules; where
-    something is wrong the certificate names the probable mistake. ``oracles`` names other programs to ask about each rule
-    (``"jax"``, ``"torch"``; :func:`backlit.core.oracles.installed` lists those that there are).
+    something is wrong the certificate names the probable mistake. ``oracles`` names other programs to ask about each
+    rule (``"jax"``, ``"torch"``; :func:`backlit.core.oracles.installed` lists those that there are).
 
     The model is not changed. Raises InputError where data and model do not fit, or an oracle is not installed.
     """

@@ -81,7 +81,7 @@ class Equation:
     @cached_property
     def counts(self) -> dict[str, str]:
         """How many values each index has: N for samples."""
-        found = {}
+        found: dict[str, str] = {}
         for node in ast.walk(self.formula.expression):
             if isinstance(node, ast.Call) and is_over_index(node):
                 items = node.args if node.func.id == "Count" else node.args[:-1]  # type: ignore[attr-defined]
@@ -254,7 +254,8 @@ class Equations:
         """Inputs that are a constant number of the graph, by the rule's names."""
         constants = self.trace.graph.constants
         given = [] if rule.variadic else zip(rule.inputs, node.inputs, strict=True)
-        return {local: whole(float(constants[v])) for local, v in given if v in constants and not np.ndim(constants[v])}
+        known = ((local, constants[v]) for local, v in given if v is not None and v in constants)
+        return {local: whole(float(a)) for local, a in known if not np.ndim(a)}
 
     def _marks(self, node: Node, rule: Rule) -> dict[str, Mark]:
         if rule.variadic:
@@ -272,5 +273,5 @@ class Equations:
         """All equations, forward and then backward."""
         for node in self.trace.graph.nodes:
             yield from self.forward(node)
-        found = (self.gradient(name) for name in reversed(self.trace.grads))
+        found = (self.gradient(name) for name in reversed(list(self.trace.grads)))
         yield from (g for g in found if g is not None)

@@ -82,8 +82,9 @@ Matrix = Product | Outer | Total
 def matrix_form(formula: Formula) -> Matrix | None:
     """The formula in matrix notation; None where it is not a product of a matrix, or a sum over samples."""
     whole, plus = formula.expression, None
-    if isinstance(whole, ast.BinOp) and isinstance(whole.op, ast.Add) and isinstance(whole.right, ast.Subscript):
-        whole, plus = whole.left, _name(whole.right)
+    match whole:
+        case ast.BinOp(left, ast.Add(), ast.Subscript() as added):
+            whole, plus = left, _name(added)
     if not (isinstance(whole, ast.Call) and is_over_index(whole) and function_name(whole) == "Sum"):
         return None
     if len(whole.args) != 2:
@@ -105,7 +106,7 @@ def _product(pair: list[ast.Subscript], letter: str, left: tuple[str, ...], plus
         return None
     forms = {(left[1], letter): False, (letter, left[1]): True}
     key = tuple(_plain(matrix))
-    return Product(_name(matrix), forms[key], _name(vector), plus) if key in forms else None  # type: ignore[index]
+    return Product(_name(matrix), forms[key], _name(vector), plus) if key in forms else None
 
 
 def _outer(pair: list[ast.Subscript], letter: str, left: tuple[str, ...]) -> Outer | None:

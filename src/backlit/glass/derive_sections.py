@@ -268,7 +268,7 @@ class Sections:
         yield formulas((rf"f'^{{{above.above}}}\left({z}\right)", slope.right))
         times = rf"\odot f'^{{{above.above}}}\left({above.latex(bold=True)}\right)"
         known = self.equations.gradient(after)
-        vector = known and self._vector(known)
+        vector = None if known is None else self._vector(known)
         first = f"{self._bold_gradient(after)} {times}"
         yield Text(say("derive_vector"))
         yield formulas((bold, first, *([rf"\left({vector}\right) {times}"] if vector else [])))

@@ -186,7 +186,7 @@ def _sifted(letter: str, body: ast.expr) -> ast.expr | None:
     for factor in factors:
         if (where := _marked(letter, factor)) is not None:
             rest = [f for f in factors if f is not factor]
-            return _Substitution(letter, where).visit(rest[0]) if rest else ast.Constant(1)  # type: ignore[no-any-return]
+            return _Substitution(letter, where).visit(rest[0]) if rest else ast.Constant(1)
     return None
 
 
@@ -245,7 +245,12 @@ def _axes(rule: Rule, arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     for line in rule.formulas:
         formula = parse(line)
         for node in ast.walk(formula.expression):
-            if isinstance(node, ast.Subscript) and hasattr(a := arrays.get(node.value.id), "shape"):  # type: ignore[attr-defined]
+            a: Any = (
+                arrays.get(node.value.id)
+                if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)
+                else None
+            )
+            if isinstance(node, ast.Subscript) and hasattr(a, "shape"):
                 items = subscripts(node)
                 star = next((index_name(i) for i in items if isinstance(i, ast.Starred)), None)
                 if star is not None and "axis" not in arrays and not formula.moves:

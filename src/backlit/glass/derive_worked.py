@@ -65,7 +65,7 @@ class Worked:
         return int(np.argmax(np.min([d / (d.max() or 1) for d in largest], axis=0)))
 
     def _has_samples(self, name: str) -> bool:
-        return self._grads[name].shape[:1] == (self.sections.equations.samples,)
+        return bool(self._grads[name].shape[:1] == (self.sections.equations.samples,))
 
     def blocks(self) -> Iterator[Block]:
         """The section."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -111,11 +112,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def top_k(k: int) -> Metric:
+def top_k(k: Any) -> Metric:
     """The share of samples whose label is among the ``k`` largest logits; ties count for the sample."""
     if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise InputError("option_range", where="top_k", option="k", expected="1, 2, 3, …", got=repr(k))
-    return Metric(f"top{k}", partial(_top_k, k), _ratio)
+    return Metric(f"top{k}", partial(_top_k, int(k)), _ratio)
 
 
 def get(choices: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
