@@ -83,8 +83,8 @@ def matrix_form(formula: Formula) -> Matrix | None:
     """The formula in matrix notation; None where it is not a product of a matrix, or a sum over samples."""
     whole, plus = formula.expression, None
     match whole:
-        case ast.BinOp(left, ast.Add(), ast.Subscript() as added):
-            whole, plus = left, _name(added)
+        case ast.BinOp(product, ast.Add(), ast.Subscript() as added):
+            whole, plus = product, _name(added)
     if not (isinstance(whole, ast.Call) and is_over_index(whole) and function_name(whole) == "Sum"):
         return None
     if len(whole.args) != 2:
