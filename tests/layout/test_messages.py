@@ -17,7 +17,7 @@ from layout.sources import SRC, nodes
 FILES = sorted((SRC / "core" / "messages").glob("*.toml"))
 ENTRIES = {key: entry for file in FILES for key, entry in tomllib.loads(file.read_text("utf-8")).items()}
 ERRORS = {key: entry for key, entry in ENTRIES.items() if "code" in entry}
-SPEAKERS = {"say", "template"}
+SPEAKERS = {"say", "template", "both", "columns"}
 ALWAYS_FILLED = {"where"}  # BacklitError.at
 
 

@@ -11,8 +11,6 @@ from backlit.graph.graph import Graph, Node
 from backlit.nn.layer import ACTIVATIONS
 
 WIDTH, HEIGHT, GAP, DROP = 138, 46, 14, 28
-BEND = (WIDTH / 2 + GAP) * 4 / 3
-"""How far the handles of a curve lie beside it, so that at its middle it is GAP beside a box."""
 MOST = 60
 """With more nodes than this each layer is one box."""
 _NORMALISING = ("batchnorm", "layernorm", "rmsnorm", "dropout")
@@ -38,8 +36,8 @@ def drawing(graph: Graph) -> str:
         boxes = _by_layer(boxes)
     ranks = _ranks(boxes)
     places = _places(boxes, ranks)
-    bent = any(_passes(places[t], places[b.name]) for b in boxes for t in b.takes)
-    across = max(x for x, _ in places.values()) + WIDTH + (2 * GAP if bent else 2)
+    swing = max((_bend(places[t], places[b.name]) for b in boxes for t in b.takes), default=0.0)
+    across = max(x for x, _ in places.values()) + WIDTH + 2 + swing
     down = max(y for _, y in places.values()) + HEIGHT + 2
     arrows = "".join(_arrow(places[source], places[b.name]) for b in boxes for source in b.takes)
     drawn = "".join(_box(b, *places[b.name]) for b in boxes)
@@ -124,19 +122,24 @@ def _mean(values: list[float], otherwise: float) -> float:
     return sum(values) / len(values) if values else otherwise
 
 
-def _passes(source: tuple[float, float], target: tuple[float, float]) -> bool:
-    """True where a straight arrow would run through the boxes between."""
-    return source[0] == target[0] and target[1] - source[1] > HEIGHT + DROP + 1
+def _bend(source: tuple[float, float], target: tuple[float, float]) -> float:
+    """How far an arrow must swing out where a straight one would run through the boxes between; 0 where none are."""
+    rows = (target[1] - source[1]) / (HEIGHT + DROP)
+    return min(36 + 8 * rows, 100) if source[0] == target[0] and rows > 1 else 0.0
 
 
 def _arrow(source: tuple[float, float], target: tuple[float, float]) -> str:
-    """From the foot of one box to the head of another; round the boxes between where it passes some."""
-    x1, y1, x2, y2 = source[0] + WIDTH / 2, source[1] + HEIGHT, target[0] + WIDTH / 2, target[1]
-    bend = BEND if _passes(source, target) else 0.0
-    half = (y2 - y1) / 2 if not bend else DROP
-    curve = f"C{x1 + bend:.0f} {y1 + half:.0f} {x2 + bend:.0f} {y2 - half:.0f} {x2:.0f} {y2 - 6:.0f}"
-    head = f"M{x2 - 4:.0f} {y2 - 7:.0f}l4 6l4 -6"
-    return f'<path class="arrow" d="M{x1:.0f} {y1:.0f}{curve}"/><path class="head" d="{head}"/>'
+    """From the foot of one box to the head of another; from side to side where it goes round some."""
+    if bend := _bend(source, target):
+        x, y1, y2 = source[0] + WIDTH, source[1] + HEIGHT / 2, target[1] + HEIGHT / 2
+        curve = f"M{x:.0f} {y1:.0f}C{x + bend:.0f} {y1:.0f} {x + bend:.0f} {y2:.0f} {x + 1:.0f} {y2:.0f}"
+        head = f"M{x + 7:.0f} {y2 - 4:.0f}l-6 4l6 4"
+    else:
+        x1, y1, x2, y2 = source[0] + WIDTH / 2, source[1] + HEIGHT, target[0] + WIDTH / 2, target[1]
+        half = (y2 - y1) / 2
+        curve = f"M{x1:.0f} {y1:.0f}C{x1:.0f} {y1 + half:.0f} {x2:.0f} {y2 - half:.0f} {x2:.0f} {y2 - 1:.0f}"
+        head = f"M{x2 - 4:.0f} {y2 - 7:.0f}l4 6l4 -6"
+    return f'<path class="arrow" d="{curve}"/><path class="head" d="{head}"/>'
 
 
 def _box(b: Box, x: float, y: float) -> str:

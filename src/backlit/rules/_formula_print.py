@@ -279,7 +279,10 @@ class LatexPrinter(_Printer):
         return rf"\frac{{{self.term(node.left, ADD)}}}{{{self.term(node.right, ADD)}}}", FRACTION
 
     def power(self, node: ast.BinOp) -> Part:
-        return f"{self.term(node.left, ATOM)}^{{{self.term(node.right, ADD)}}}", POWER
+        base = self.term(node.left, ATOM)
+        if "^" in base and not base.startswith(r"\left("):  # a name that has something above it already
+            base = rf"\left({base}\right)"
+        return f"{base}^{{{self.term(node.right, ADD)}}}", POWER
 
     def over(self, name: str, indices: list[str], body: ast.expr) -> Part:
         below = f"_{{{','.join(indices)}}}"
