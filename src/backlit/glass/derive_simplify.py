@@ -91,6 +91,8 @@ class _Simplifier(ast.NodeTransformer):
         body = None if name == "Count" else self.visit(node.args[-1])
         if not letters:
             return ast.Constant(1) if body is None else body
+        if name in ("Sum", "Mean") and body is not None and _is(body, 0):
+            return ast.Constant(0)
         return _sum(letters, body) if name == "Sum" and body is not None else _over(name, letters, body)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
@@ -206,6 +208,11 @@ def _marked(letter: str, node: ast.expr) -> ast.expr | None:
 class _Substitution(ast.NodeTransformer):
     def __init__(self, letter: str, by: ast.expr) -> None:
         self.letter, self.by = letter, by
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A function over an index of the same letter means its own."""
+        own = is_over_index(node) and self.letter in map(index_name, indices_of(node))
+        return node if own else self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return copy.deepcopy(self.by) if node.id == self.letter else node
