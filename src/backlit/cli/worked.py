@@ -50,12 +50,12 @@ class Worked:
             (str(n), f"{d:.8e}", f"{a:.8e}", f"{d * a:.8e}")
             for n, (d, a) in enumerate(zip(self.delta, self.a, strict=True))
         ]
-        verdict = f"worked_{self.order}" if self.equal else "worked_differs"
+        difference = f"{abs(self.total - self.stored):.1e}"
         return (
             say("worked_title", weight=self.weight, layer=layer, samples=len(rows)),
             show.table(columns, [*rows, ("Σ", "", "", f"{self.total:.8e}")]),
             say("worked_stored", weight=self.weight, stored=f"{self.stored:.8e}"),
-            say(verdict, difference=f"{abs(self.total - self.stored):.1e}"),
+            say(f"worked_{self.order}" if self.equal else "worked_differs", difference=difference),
         )
 
 
