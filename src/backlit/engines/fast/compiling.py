@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from backlit.engines.fast import kernels_dense, kernels_loss, kernels_optim
+from backlit.engines.fast import jit, kernels_dense, kernels_loss, kernels_optim
 
-MODULES = (kernels_dense, kernels_loss, kernels_optim)
+MODULES = (kernels_dense, kernels_loss, kernels_optim, jit)
+"""What a compiled listing is made of besides its own text."""
 _HEAD = """from backlit.engines.fast.kernels_dense import *
 from backlit.engines.fast.kernels_loss import *
 from backlit.engines.fast.kernels_optim import *
@@ -41,15 +44,22 @@ def interpreted(source: str, namespace: dict[str, Any]) -> Callable[..., Any]:
 def compiled(source: str) -> Callable[..., Any]:
     """The function ``run`` of a listing, compiled by Numba; a module in the cache folder, so that it is compiled once.
 
-    Where the folder cannot be written it is compiled anew in each process.
+    Its name tells the kernels too: Numba would not see that one of them has changed since. Where the folder cannot be
+    written it is compiled anew in each process.
     """
     text = _HEAD + source
-    name = f"step_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    name = f"step_{hashlib.sha256((text + _kernels()).encode()).hexdigest()[:16]}"
     try:
         found: Callable[..., Any] = _imported(name, _written(cache_folder() / f"{name}.py", text)).run
     except OSError:
         found = interpreted(text.replace("import kernel", "import unkept as kernel"), {})
     return found
+
+
+@cache
+def _kernels() -> str:
+    """The source of all kernels, and how they are compiled."""
+    return "".join(inspect.getsource(module) for module in MODULES)
 
 
 def _written(path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import njit
 
-FAST = {"contract", "reassoc", "nsz"}
+FAST = frozenset({"contract", "reassoc", "nsz"})
 """What LLVM may assume: it may fuse and reorder sums, so that they vectorise; NaN and infinity stay what they are."""
 
 KERNELS: dict[str, Callable[..., Any]] = {}
@@ -20,6 +20,12 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def unkept(function: Callable[..., Any], *, cache: bool = False) -> Callable[..., Any]:
+def ordered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel whose sums stay as they are written, where a difference of large numbers must be taken first."""
+    KERNELS[function.__name__] = made = unkept(function, cache=True, assume=FAST - {"reassoc"})
+    return made
+
+
+def unkept(function: Callable[..., Any], *, cache: bool = False, assume: frozenset[str] = FAST) -> Callable[..., Any]:
     """The same without keeping the machine code, and without a name among the kernels."""
-    return njit(function, cache=cache, nogil=True, error_model="numpy", fastmath=FAST)  # type: ignore[no-any-return]
+    return njit(function, cache=cache, nogil=True, error_model="numpy", fastmath=set(assume))  # type: ignore[no-any-return]

@@ -35,7 +35,7 @@ def bias_relu_grad(d: Array, a: Array, db: Array) -> None:
     db[:] = zero
     for n in range(d.shape[0]):
         for j in range(d.shape[1]):
-            t = d[n, j] if a[n, j] > zero else zero
+            t = zero if a[n, j] <= zero else d[n, j]
             d[n, j] = t
             db[j] += t
 
@@ -53,7 +53,7 @@ def relu_grad(d: Array, y: Array) -> None:
     """dx = dy ⊙ (y > 0), in place of dy, of flat arrays."""
     zero = d.dtype.type(0)
     for i in range(d.size):
-        d[i] = d[i] if y[i] > zero else zero
+        d[i] = zero if y[i] <= zero else d[i]
 
 
 @kernel

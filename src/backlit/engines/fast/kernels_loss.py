@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from backlit.engines.fast.jit import kernel
+from backlit.engines.fast.jit import kernel, ordered
 
 Array = Any
 
 
-@kernel
+@ordered
 def softmax_cross_entropy(z: Array, y: Array, d: Array, stats: Array) -> None:
     """L = -(1/N) Σ_n ln softmax(z_n)[y_n] and δ = (softmax(z) - onehot(y))/N, each row shifted by its maximum."""
     rows, classes = z.shape
@@ -33,14 +33,14 @@ def softmax_cross_entropy(z: Array, y: Array, d: Array, stats: Array) -> None:
 
 
 @kernel
-def mse(pred: Array, target: Array, d: Array, stats: Array) -> None:
-    """L = mean (pred - target)² and δ = 2 (pred - target)/size, of flat arrays; the mass is set by the listing."""
+def mse(pred: Array, target: Array, d: Array, rows: int, stats: Array) -> None:
+    """L = mean (pred - target)² and δ = 2 (pred - target)/size, of flat arrays that hold ``rows`` samples."""
     total, scale = 0.0, pred.dtype.type(2.0 / pred.size)
     for i in range(pred.size):
         e = pred[i] - target[i]
         total += e * e
         d[i] = scale * e
-    stats[0] = total / pred.size
+    stats[0], stats[1] = total / pred.size, rows
 
 
 @kernel

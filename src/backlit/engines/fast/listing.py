@@ -252,11 +252,11 @@ def fused_loss(low: Lowering, node: Node) -> None:
     """Loss and δ in one pass: ∂L/∂L = 1, so δ can be written at once."""
     pred, target = node.operands[:2]
     low.written.add(pred)
-    buffers = [low.value(pred), low.value(target), low.grad(pred)]
-    shaped = map(low.rows, buffers[:1]), map(low.flat, buffers[1:2]), map(low.rows, buffers[2:])
-    arguments = (
-        [b for group in shaped for b in group] if node.rule == "softmax_cross_entropy" else list(map(low.flat, buffers))
-    )
+    z, y, d = low.value(pred), low.value(target), low.grad(pred)
+    if node.rule == "softmax_cross_entropy":
+        arguments = [low.rows(z), low.flat(y), low.rows(d)]
+    else:
+        arguments = [*map(low.flat, (z, y, d)), str(low.shape_of(z)[0])]
     low.emit(node.rule, *arguments, "stats", node=node)
 
 
