@@ -68,7 +68,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file; FileError ``file_damaged`` where it is not JSON."""
     try:
         return json.loads(read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError("file_damaged", where=str(path), expected="JSON", got=str(error)) from error
 
 

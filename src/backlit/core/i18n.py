@@ -24,8 +24,15 @@ _chosen: ContextVar[str | None] = ContextVar("language", default=None)
 
 def language() -> str:
     """The language in force: the one chosen, else ``$BACKLIT_LANG``, else the locale's; ``"en"`` or ``"zh"``."""
-    wish = _chosen.get() or os.environ.get("BACKLIT_LANG") or locale.getlocale()[0] or "en"
+    wish = _chosen.get() or os.environ.get("BACKLIT_LANG") or _of_machine() or "en"
     return "zh" if wish.lower().startswith(("zh", "chinese")) else "en"
+
+
+def _of_machine() -> str | None:
+    try:
+        return locale.getlocale()[0]
+    except ValueError:  # a name that Python cannot take apart, such as zh_Hans_CN
+        return locale.setlocale(locale.LC_CTYPE)
 
 
 @contextmanager

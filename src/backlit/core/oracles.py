@@ -9,6 +9,7 @@ glass, which may not, asks here. :func:`register` adds one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -32,7 +33,9 @@ class Provider:
     @property
     def installed(self) -> bool:
         """True where the package is there."""
-        return find_spec(self.package) is not None
+        with suppress(ModuleNotFoundError):  # of the package that a dotted name lies in
+            return find_spec(self.package) is not None
+        return False
 
 
 PROVIDERS: dict[str, Provider] = {

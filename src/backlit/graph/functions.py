@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,16 @@ def apply(rule: str, *inputs: Any, name: str | None = None, **attributes: Any) -
     builder = builder_of(*inputs)
     if builder is not None:
         return builder.add(rule, *inputs, name=name, **attributes)[0]
-    arrays = [None if i is None else np.asarray(i) for i in inputs]
-    return rules.get(rule).call(np, *arrays, **attributes)[0]
+    found = rules.get(rule)
+    return found.call(np, *_arrays(found, inputs), **attributes)[0]
+
+
+def _arrays(rule: rules.Rule, inputs: tuple[Any, ...]) -> list[Any]:
+    """``inputs`` as arrays; Python's numbers take the precision of the floating-point array beside them."""
+    dtype = next((i.dtype for i in inputs if isinstance(i, np.ndarray) and i.dtype.kind == "f"), None)
+    fixed = {place for place, name in enumerate(rule.inputs) if name in rule.constants}
+    weak = [type(i) in (int, float) and place not in fixed for place, i in enumerate(inputs)]
+    return [None if i is None else np.asarray(i, dtype if w else None) for i, w in zip(inputs, weak, strict=True)]
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
@@ -47,8 +56,12 @@ def transpose(x: Any, axes: tuple[int, ...] | None = None) -> Any:
 
 def reshape(x: Any, shape: int | tuple[int, ...]) -> Any:
     """The same entries in another shape; one size may be -1."""
-    wanted = (shape,) if isinstance(shape, int) else tuple(int(s) for s in shape)
-    return apply("reshape", x, shape=wanted)
+    return apply("reshape", x, shape=sizes(shape))
+
+
+def sizes(shape: Any) -> tuple[int, ...]:
+    """A shape given as one number or as several, as a tuple."""
+    return (operator.index(shape),) if np.ndim(shape) == 0 else tuple(map(operator.index, shape))
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -81,7 +94,7 @@ def _integers(x: Any, index: Any) -> Any:
 
 def take(x: Any, indices: Any, *, axis: int = 0) -> Any:
     """Entries of ``x`` at integer ``indices`` along ``axis``."""
-    return apply("take", x, indices, axis=axis)
+    return apply("take", x, indices if builder_of(indices) else _integers(x, indices), axis=axis)
 
 
 def square(x: Any) -> Any:

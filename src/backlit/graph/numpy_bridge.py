@@ -87,9 +87,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
         "clip", x, low=min if a_min is None else a_min, high=max if a_max is None else a_max
     ),
     np.take: _take,
-    np.broadcast_to: lambda x, shape: functions.apply(
-        "broadcast_to", x, shape=(shape,) if isinstance(shape, int) else tuple(shape)
-    ),
+    np.broadcast_to: lambda x, shape: functions.apply("broadcast_to", x, shape=functions.sizes(shape)),
     np.dot: _dot,
     np.pad: _pad,
     np.shape: lambda x: x.shape,
