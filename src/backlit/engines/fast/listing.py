@@ -121,9 +121,10 @@ class Lowering:
 
     def move(self, name: str, buffer: str) -> None:
         """Let ∂L/∂name be ``buffer``, which nobody reads any more, or add it to what is there."""
-        if name not in self.written and f"d_{identifier(name)}" not in self.shapes:
+        own = f"d_{identifier(name)}"
+        if name not in self.written and own not in self.shapes and own not in self.views:
             self.written.add(name)
-            self.same(f"d_{identifier(name)}", buffer, self.graph.values[name].shape)
+            self.same(own, buffer, self.graph.values[name].shape)
         else:
             self.share(name, lambda into: self.emit("copy", self.flat(buffer), self.flat(into)))
 
@@ -133,8 +134,9 @@ class Lowering:
 
 
 def identifier(name: str) -> str:
-    """A dotted name as a Python name: ``dense1.z`` -> ``dense1_z``."""
-    return re.sub(r"\W", "_", name)
+    """A dotted name as a Python name of its own: ``dense1.z`` -> ``dense1_z``, ``d_dense1.z`` -> ``d__dense1_z``."""
+    spelled = re.sub(r"[^\w.@]", lambda sign: f"_{ord(sign[0])}_", name.replace("_", "__"))
+    return ("_" if name[:1].isdigit() else "") + re.sub(r"[.@]", "_", spelled)
 
 
 def _always(_: Lowering, __: Node) -> bool:
