@@ -17,7 +17,8 @@ far = real(6, -1000.0, 1000.0)
 
 # --- activations: bounds of value and slope ---------------------------------------------------------------------------
 
-# name, attributes, (least, largest) value, (least, largest) slope (Hendrycks; Elfwing; Misra for the dips)
+# Name, attributes, (least, largest) value, (least, largest) slope; the dips of the gates by mpmath.findroot of their
+# first and second derivatives.
 BOUNDS = [
     ("relu", {}, (0.0, inf), (0.0, 1.0)),
     ("leaky_relu", {"slope": 0.25}, (-inf, inf), (0.25, 1.0)),
@@ -27,9 +28,9 @@ BOUNDS = [
     ("tanh", {}, (-1.0, 1.0), (0.0, 1.0)),
     ("softplus", {}, (0.0, inf), (0.0, 1.0)),
     ("gelu", {}, (-0.16997121, inf), (-0.12890484, 1.12890484)),
-    ("gelu_tanh", {}, (-0.17004075, inf), (-0.12936, 1.12936)),
-    ("silu", {}, (-0.27846455, inf), (-0.09983937, 1.09983937)),
-    ("mish", {}, (-0.30884180, inf), (-0.11306, 1.08906)),
+    ("gelu_tanh", {}, (-0.17004075, inf), (-0.12899307, 1.12899307)),
+    ("silu", {}, (-0.27846455, inf), (-0.09983932, 1.09983932)),
+    ("mish", {}, (-0.30884341, inf), (-0.11252612, 1.08849816)),
 ]
 MONOTONE = [row[:2] for row in BOUNDS[:7]]
 
@@ -39,9 +40,17 @@ MONOTONE = [row[:2] for row in BOUNDS[:7]]
 @drawn
 def test_bounds_of_values_and_slopes(name, attributes, values, slopes, x):
     f = Applied(name, x, **attributes)
-    for found, (low, high), digits in ((f.y, values, 1e-8), (f.back()[0], slopes, 1e-5)):
+    for found, (low, high), digits in ((f.y, values, 1e-8), (f.back()[0], slopes, 1e-8)):
         assert np.all(found >= low - digits)
         assert np.all(found <= high + digits)
+
+
+@pytest.mark.parametrize(("name", "attributes", "values", "slopes"), BOUNDS, ids=lambda v: str(v)[:12])
+def test_the_bounds_are_reached(name, attributes, values, slopes):
+    f = Applied(name, np.linspace(-40.0, 40.0, 80_001), **attributes)
+    for found, bounds in ((f.y, values), (f.back()[0], slopes)):
+        for extreme, bound in zip((found.min(), found.max()), bounds, strict=True):
+            assert extreme == pytest.approx(bound, abs=1e-5) or abs(bound) == inf
 
 
 @pytest.mark.parametrize(("name", "attributes"), MONOTONE, ids=str)
