@@ -111,3 +111,15 @@ def test_a_name_that_is_none_and_a_frozen_parameter_are_refused():
     trace = bl.trace(model, *batch(), loss="softmax_cross_entropy")
     with pytest.raises(InputError, match="no gradient"):
         trace.per_sample("dense1.W")
+
+
+class Doubled(bl.Layer):
+    """x (W + W)ᵀ: the parameter passes two nodes of its own before it meets a sample."""
+
+    def stage(self, scope, x):
+        W = scope.parameter("W", (3, x.shape[-1]), lambda rng, shape: rng.normal(size=shape))
+        return x @ (W + W).T
+
+
+def test_what_a_parameter_passes_first_passes_each_share_on():
+    agree(bl.Sequential(Doubled()).build((4,), seed=0, dtype="float64"), *batch(), "softmax_cross_entropy")

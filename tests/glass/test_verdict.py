@@ -56,6 +56,12 @@ def test_many_small_losses_outweigh_a_large_one():
     assert found.gain.where == "w0.25"
 
 
+def test_the_mean_of_the_loss_is_no_cause_below_the_top():
+    found = verdict(chain([gain("weights", 1e-3)], above=top(scale=1e-6)))
+    assert found.cause == "weights"
+    assert found.gain.cause == "weights"
+
+
 def test_the_layer_that_gets_least_is_named():
     found = verdict(chain([gain("weights", 1e-3)], [gain("weights", 1e-2)], [gain("weights", 50.0)]))
     assert (found.layer, found.ratio) == ("layer2", pytest.approx(1e-5))
@@ -124,6 +130,7 @@ def test_the_error_is_that_of_one_sample():
     assert verdict(ledger(top(error=small, scale=1.0))).kind == "settled"
     assert verdict(ledger(top(error=large, scale=1e-6))).kind == "settled"
     assert verdict(ledger(top(error=large, scale=1.0))).kind == "usual"
+    assert verdict(ledger(top(error=4 * large, scale=1e-6))).kind == "usual"
 
 
 def test_one_output_that_is_not_met_is_enough_to_go_on():
