@@ -199,7 +199,3 @@ def index_names(stem: str, shape: Shape) -> tuple[str, ...]:
     """``("pixel[0,0]", "pixel[0,1]", …)``, without the last axis where it has one entry."""
     axes = shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
     return tuple(f"{stem}[{','.join(map(str, index))}]" for index in np.ndindex(*axes))
-
-
-def _sizes(shape: Shape) -> str:
-    return ", ".join(map(str, shape))

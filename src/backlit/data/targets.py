@@ -50,7 +50,8 @@ def from_array(y: Array, *, name: str, task: str | None, where: str) -> Read:
     """The target of arrays. Without ``task``, floats are quantities, text means classes, integers are as in a table."""
     y = np.asarray(y)
     if y.dtype.kind in "OUS":
-        return _from_texts(np.array([str(value) for value in y.tolist()], dtype=object), name, task, where)
+        texts = ["" if value is None else str(value) for value in y.tolist()]
+        return _from_texts(np.array(texts, dtype=object), name, task, where)
     check_features(y, where)
     whole = y.ndim == 1 and y.dtype.kind in "biu"
     task, said = _settled(
