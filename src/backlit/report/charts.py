@@ -74,7 +74,7 @@ def line_chart(lines: Sequence[Line], *, x_label: str, log: bool = False, guide:
 
 
 def _curve(line: Line, x: Scale, y: Scale, colour: int) -> str:
-    step = -(-len(line.x) // MOST_POINTS)
+    step = -(-len(line.x) // MOST_POINTS) or 1
     across, values = (np.asarray(v, float)[::step] for v in (line.x, line.y))
     fine = np.isfinite(values) & ((values > 0) | (not y.log))
     px, py = x(across), y(np.where(fine, values, y.low))
@@ -148,7 +148,7 @@ def _decades(values: Array) -> Array:
 
 
 def _widened(x: Array) -> tuple[float, float]:
-    low, high = float(x.min()), float(x.max())
+    low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
