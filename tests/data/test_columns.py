@@ -241,8 +241,8 @@ FITTED = {
     "one category more": ([f"t{i % (MOST_CATEGORIES + 1)}" for i in range(1000)], None, "note_too_many"),
     "one number": (["5", "5", "5"], ".", "note_constant"),
     "one number in two spellings": (["5", "5.0", "5"], ".", "note_constant"),
-    "one number that is no binary fraction": (["0.1", "0.10"] * 5, ".", "note_constant"),
-    "one number or nothing": (["0.1"] * 9 + [""], ".", "note_constant"),
+    "one number that is no binary fraction": (["0.1", "0.10"] * 6, ".", "note_constant"),
+    "one number or nothing": (["0.1"] * 12 + [""], ".", "note_constant"),
     "one text": (["a", "a ", " a"], None, "note_constant"),
     "nothing": (["", "NA", "?"], None, "note_constant"),
 }

@@ -33,7 +33,7 @@ class NumberColumn:
         values = read_numbers(table, name, decimal)
         median = float(np.median(values[~np.isnan(values)]))
         filled = np.where(np.isnan(values), median, values)
-        std = float(filled.std()) if filled.min() < filled.max() else 0.0  # of ten times 0.1 std() gives 1.4e-17
+        std = float(filled.std()) if filled.min() < filled.max() else 0.0  # of six times 0.1 std() gives 1.4e-17
         return cls(name, decimal, median, float(filled.mean()), std)
 
     @property
