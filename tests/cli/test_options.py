@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import get_args, get_type_hints
 
 import pytest
 
-from backlit.cli.app import _language, parse
+from backlit.cli.app import _language
+from backlit.cli.app import parse as parse_words
 from backlit.cli.commands import COMMANDS, Train
 from backlit.cli.options import Answer, Command, Language, argument, maker_of, option
 from backlit.core.errors import InputError, UnknownNameError
@@ -17,6 +19,16 @@ from backlit.core.i18n import catalogue, template, use_language
 from cli.running import called, data_of
 
 OWN = ("as_json", "lang", "words")
+
+
+@cache
+def parsed(words):
+    return parse_words(words)
+
+
+def parse(words):
+    """The command of these words; commands cannot be changed, so each is made once."""
+    return parsed(tuple(words))
 
 
 def options_of(kind):

@@ -41,6 +41,10 @@ SCHEMAS = {
 EXTRA = {"explain": ("dense1.W[1,2]",), "predict": ("digits",)}
 
 
+FOUND = {}
+"""What commands printed: they change nothing that another reads."""
+
+
 def mismatch(value, schema, at="$"):
     """The first place where ``value`` is not as described; '' where there is none."""
     if schema is ...:
@@ -74,9 +78,11 @@ def trained(tmp_path_factory):
 
 def found(capsys, trained, name, *more, lang="en", code=0):
     words = (name, trained, *EXTRA.get(name, ()), *more, "--json", "--lang", lang)
-    out, err = called(capsys, *words, code=code)
-    assert err == ""
-    return strict(out)
+    if words not in FOUND:
+        out, err = called(capsys, *words, code=code)
+        assert err == ""
+        FOUND[words] = strict(out)
+    return FOUND[words]
 
 
 def test_a_schema_that_does_not_fit_is_noticed():
