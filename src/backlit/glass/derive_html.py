@@ -128,4 +128,5 @@ def _converter() -> Callable[[str], str]:
         from latex2mathml.converter import convert
     except ImportError:
         raise InputError("derive_no_mathml", where="derive", got="ImportError") from None
-    return convert
+    found: Callable[[str], str] = convert
+    return found
