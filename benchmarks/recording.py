@@ -88,7 +88,7 @@ def report(rows: list[str]) -> str:
     """The result as Markdown, with the machine beneath it."""
     return (
         "# What recording costs\n\n"
-        "784-128-10, relu, Adam, batch 128, float32, reference engine. Runs of more than 250 steps record every\n"
+        "784-128-10, relu, Adam, batch 128, float32, reference engine. Runs of more than 64 steps record every\n"
         "second step, longer ones fewer; these have 400. The limit is for the runs.\n\n"
         "| pairs | a step without | a step with | median of the ratios - 1 | half of them |\n|---|---|---|---|---|\n"
         + "\n".join(rows)

@@ -164,7 +164,7 @@ def graph_of(model):
     return Samples((X.astype(np.float32),), y).graph(model, bl.SoftmaxCrossEntropy(), training=True)
 
 
-@pytest.mark.parametrize("steps", [1, 250, 251, 500, 1999, 2000, 2001, 10**6, 10**9])
+@pytest.mark.parametrize("steps", [1, 64, 65, 250, 500, 1999, 2000, 2001, 10**6, 10**9])
 def test_long_runs_are_thinned_to_a_bounded_number_of_rows(steps):
     every = Recorder.of(graph_of(mixed()), steps).every
     assert every in {2**k for k in range(40)}

@@ -32,7 +32,7 @@ from backlit.graph.graph import Graph, Node
 SATURATED = 0.05
 """A unit's mean slope below this share of the steepest counts as saturated: |tanh| above about 0.975."""
 
-ALL_STEPS = 250
+ALL_STEPS = 64
 """Up to so long a run records every step; a longer one every second, fourth, … step, which keeps it cheap,"""
 
 MOST_ROWS, MOST_NUMBERS = 1_000, 1_000_000
