@@ -20,10 +20,10 @@ MODULES = (kernels_dense, kernels_loss, kernels_optim, jit)
 _HEAD = """from backlit.engines.fast.kernels_dense import *
 from backlit.engines.fast.kernels_loss import *
 from backlit.engines.fast.kernels_optim import *
-from backlit.engines.fast.jit import kernel
+from backlit.engines.fast.jit import kept
 
 
-@kernel
+@kept
 """
 
 
@@ -52,7 +52,7 @@ def compiled(source: str) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = _imported(name, _written(cache_folder() / f"{name}.py", text)).run
     except OSError:
-        found = interpreted(text.replace("import kernel", "import unkept as kernel"), {})
+        found = interpreted(text.replace("import kept", "import unkept as kept"), {})
     return found
 
 

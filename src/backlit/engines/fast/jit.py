@@ -26,6 +26,11 @@ def ordered(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+def kept(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled and kept on disk as a kernel is, without a name among the kernels: a whole listing."""
+    return unkept(function, cache=True)
+
+
 def unkept(function: Callable[..., Any], *, cache: bool = False, assume: frozenset[str] = FAST) -> Callable[..., Any]:
     """The same without keeping the machine code, and without a name among the kernels."""
     return njit(function, cache=cache, nogil=True, error_model="numpy", fastmath=set(assume))  # type: ignore[no-any-return]
