@@ -11,10 +11,10 @@ import backlit as bl
 from backlit import optim, rules
 from backlit.core.errors import InputError, UnknownNameError
 from backlit.core.i18n import use_language
+from backlit.core.tables import amount, bar, text_table
 from backlit.engines import counting, reference
 from backlit.glass.cost import Work, _rows, cost, step_graph
 from backlit.glass.memory import Walk, saved
-from backlit.glass.tables import amount, bar, text_table
 from backlit.glass.timing import Times
 from backlit.graph import Builder
 from backlit.graph.graph import differentiable_inputs

@@ -9,7 +9,7 @@ from backlit.cli.jobs import reopened
 from backlit.cli.options import Answer
 from backlit.core.errors import BacklitError
 from backlit.core.i18n import say
-from backlit.glass.tables import amount
+from backlit.core.tables import amount
 
 
 def answer(options: Report) -> Answer:

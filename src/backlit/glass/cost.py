@@ -26,11 +26,11 @@ from backlit import optim
 from backlit.core.errors import InputError
 from backlit.core.i18n import say
 from backlit.core.names import lookup
+from backlit.core.tables import amount, html_table, text_table
 from backlit.engines import counting
 from backlit.engines.counting import Counter
 from backlit.glass import timing
 from backlit.glass.memory import Kept, Memory, Walk, memory, nbytes, saved
-from backlit.glass.tables import amount, html_table, text_table
 from backlit.graph.graph import Graph, Node, differentiable_inputs
 from backlit.nn import losses
 from backlit.nn.layer import require_count

@@ -29,9 +29,9 @@ import numpy as np
 from backlit import rules
 from backlit.core.i18n import say
 from backlit.core.names import lookup
+from backlit.core.tables import bar, html_table, text_table
 from backlit.core.types import Array
 from backlit.engines import reference
-from backlit.glass.tables import bar, html_table, text_table
 from backlit.glass.trace import Trace
 from backlit.glass.verdict import Verdict, verdict
 from backlit.graph.graph import Graph, Node

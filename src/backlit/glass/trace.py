@@ -15,6 +15,7 @@ import numpy as np
 from backlit.core.errors import InputError
 from backlit.core.i18n import say
 from backlit.core.names import lookup
+from backlit.core.tables import html_table
 from backlit.core.types import Array
 from backlit.engines import reference
 from backlit.graph.graph import Graph
@@ -211,9 +212,8 @@ class Trace:
         )
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(c)}</th>" for c in say("trace_columns").split("|"))
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in self.rows())
-        return f"<p>{html.escape(self._title())}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        rows = [say("trace_columns").split("|"), *self.rows()]
+        return f"<p>{html.escape(self._title())}</p>{html_table(rows)}"
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from unicodedata import east_asian_width
 
 from backlit.core.i18n import say
+from backlit.core.tables import text_table
 from backlit.core.types import Arrays, Shape
 from backlit.graph.graph import Graph
 
@@ -76,7 +75,7 @@ class Summary:
             back=self.backward_flops,
         )
         lines = [say("summary_columns").split("|"), *(_cells(row) for row in self.rows)]
-        return "\n".join([title, "", *_table(lines)])
+        return "\n".join([title, "", *text_table(lines, left=(0, 1))])
 
 
 def _layers(graph: Graph) -> dict[str, list[NodeCost]]:
@@ -109,23 +108,3 @@ def _row(layer: str, graph: Graph, params: Arrays, nodes: list[NodeCost]) -> Row
 def _cells(row: Row) -> list[str]:
     shape = "" if row.output is None else str(list(row.output))
     return [row.layer, shape, *(f"{n:,}" for n in (row.parameters, row.forward_flops, row.backward_flops))]
-
-
-def _table(lines: list[list[str]]) -> Iterator[str]:
-    """Aligned lines under a header: names and shapes to the left, numbers to the right."""
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    for number, cells in enumerate(lines):
-        padded = [_padded(cell, width, left=k < 2) for k, (cell, width) in enumerate(zip(cells, widths, strict=True))]
-        yield "  ".join(padded)
-        if number == 0:
-            yield "  ".join("─" * width for width in widths)
-
-
-def _padded(text: str, width: int, *, left: bool) -> str:
-    space = " " * (width - _width(text))
-    return text + space if left else space + text
-
-
-def _width(text: str) -> int:
-    """Columns that a terminal shows ``text`` in: two for a full-width character, as Chinese ones are."""
-    return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)

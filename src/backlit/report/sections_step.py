@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from backlit.core.errors import InputError
+from backlit.core.tables import amount
 from backlit.glass.certificate import Certificate
 from backlit.glass.check import check
 from backlit.glass.cost import CostLedger, cost
 from backlit.glass.flow import FlowLedger, flow
 from backlit.glass.receipts import Entry, Receipt, short
-from backlit.glass.tables import amount
 from backlit.glass.trace import Trace
 from backlit.glass.walk import walk
 from backlit.report.charts import bars, histogram

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from backlit.glass.tables import amount, bar, html_table, text_table, width
+from backlit.core.tables import amount, bar, html_table, text_table, width
 
 ROWS = [["name", "count", "share"], ["dense1.W", "7", "1 %"], ["b", "12345", "99 %"]]
 
