@@ -20,7 +20,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from math import ceil, log2, prod, sqrt
+from math import ceil, log2, sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -94,7 +94,6 @@ class Recorder:
     numbers: array[float] = field(default_factory=lambda: array("d"))
     _half: list[float] = field(default_factory=list)
     """The columns of the step's forward and backward pass, until those of its update are known."""
-    _scratch: dict[str, Array] = field(default_factory=dict)
 
     @classmethod
     def of(cls, graph: Graph, steps: int) -> Self:
@@ -119,14 +118,12 @@ class Recorder:
         self.steps.append(step)
         self.numbers.extend(self._half)
         for names in self.columns.owned.values():
-            gradient = sum(squares[n] for n in names)
-            update = sum(_squares(self._difference(n, new[n], old[n])) for n in names)
-            self.numbers.extend((sqrt(gradient), sqrt(update), sqrt(sum(_squares(old[n]) for n in names))))
-
-    def _difference(self, name: str, new: Array, old: Array) -> Array:
-        if name not in self._scratch:
-            self._scratch[name] = np.empty_like(new)
-        return np.subtract(new, old, out=self._scratch[name])
+            gradient = update = size = 0.0
+            for n in names:
+                gradient += squares[n]
+                update += _squares(new[n] - old[n])  # memory just freed is in the cache, a kept buffer is not
+                size += _squares(old[n])
+            self.numbers.extend((sqrt(gradient), sqrt(update), sqrt(size)))
 
     def arrays(self) -> dict[str, Array]:
         """``step`` and every column, each [rows]."""
@@ -177,11 +174,8 @@ def _computes(graph: Graph, node: Node) -> bool:
 
 
 def _squares(x: Array) -> float:
-    flat = x.ravel(order="K")
-    total = float(flat @ flat)
-    if not _SAFE[0] < total < _SAFE[1]:
-        total = float(np.sum(np.square(flat, dtype=np.float64)))
-    return total
+    total = float(np.vdot(x, x))  # flattens in C, makes no copy
+    return total if _SAFE[0] < total < _SAFE[1] else float(np.sum(np.square(x, dtype=np.float64)))
 
 
 def _rms(x: Array | None) -> float:
@@ -191,9 +185,7 @@ def _rms(x: Array | None) -> float:
 def _idle(rule: str, y: Array) -> float:
     """The share of units (last axis) of an activation's output that are dead, or saturated."""
     units = y.reshape(-1, y.shape[-1]) if y.ndim else y.reshape(1, 1)
-    if not prod(units.shape):
-        return 0.0
-    return int(np.count_nonzero(_IDLE[rule](units))) / int(units.shape[1])
+    return np.count_nonzero(_IDLE[rule](units)) / units.shape[1] if y.size else 0.0
 
 
 def _mean_square(y: Array) -> Array:
