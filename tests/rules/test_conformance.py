@@ -14,7 +14,7 @@ from rules.torch_table import OTHERWISE, TABLE, WITHOUT
 
 RULES = list(REGISTRY.values())
 _COMMANDS = """frac partial sum prod cdot left right operatorname mathrm text begin end sqrt max min log sin cos
-tanh ne le ge lor land lnot alpha beta gamma delta varepsilon sigma pi"""
+tanh ne le ge lor land lnot lfloor rfloor alpha beta gamma delta varepsilon sigma pi"""
 KATEX = {rf"\{name}" for name in _COMMANDS.split()}
 """The LaTeX commands that formulas use, all of them in KaTeX's table of supported functions."""
 NEEDS = {"jax": "jax", "torch": "torch", "strict": "array_api_strict"}

@@ -18,7 +18,15 @@ import numpy as np
 
 from backlit.core.types import Shape
 from backlit.rules import Rule
-from backlit.rules._formula_syntax import function_name, index_name, indices_of, is_over_index, subscripts
+from backlit.rules._formula_eval import setting
+from backlit.rules._formula_syntax import (
+    bound_of,
+    function_name,
+    index_name,
+    indices_of,
+    is_over_index,
+    subscripts,
+)
 from backlit.rules.formula import Formula, parse
 
 _COMPARE: dict[type, Any] = {
@@ -70,7 +78,7 @@ class _Simplifier(ast.NodeTransformer):
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         assert isinstance(node.value, ast.Name)
         if node.value.id in self.facts.numbers:
-            return ast.Constant(self.facts.numbers[node.value.id])
+            return ast.Constant(setting(self.facts.numbers[node.value.id], subscripts(node)))
         kept = [self.visit(i) for i in subscripts(node) if not self._vanishes(i)]
         if not kept:
             return node.value
@@ -85,8 +93,8 @@ class _Simplifier(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.expr:
         if not is_over_index(node):
             node.args = [self.visit(a) for a in node.args]
-            return node
-        letters = [i for i in indices_of(node) if not self.empty(index_name(i))]
+            return ast.Constant(0) if _is_first_of_one(node) else node
+        letters = [self._bounded(i) for i in indices_of(node) if not self.empty(index_name(i))]
         name = function_name(node)
         body = None if name == "Count" else self.visit(node.args[-1])
         if not letters:
@@ -94,6 +102,10 @@ class _Simplifier(ast.NodeTransformer):
         if name in ("Sum", "Mean") and body is not None and _is(body, 0):
             return ast.Constant(0)
         return _sum(letters, body) if name == "Sum" and body is not None else _over(name, letters, body)
+
+    def _bounded(self, index: ast.expr) -> ast.expr:
+        bound = bound_of(index)
+        return index if bound is None else ast.Compare(ast.Name(index_name(index)), [ast.Lt()], [self.visit(bound)])
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
         node.operand = self.visit(node.operand)
@@ -112,6 +124,14 @@ class _Simplifier(ast.NodeTransformer):
             return ast.Constant(int(_COMPARE[type(op)](node.left.value, right.value)))
         absent = isinstance(right, ast.Constant) and right.value is None
         return ast.Constant(int(isinstance(op, ast.NotEq))) if absent else node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
+        values, deciding = [self.visit(v) for v in node.values], isinstance(node.op, ast.Or)
+        known = [bool(v.value) for v in values if isinstance(v, ast.Constant)]
+        left = [v for v in values if not isinstance(v, ast.Constant)]
+        if deciding in known or not left:
+            return ast.Constant(int(deciding if deciding in known else not deciding))
+        return left[0] if len(left) == 1 else ast.BoolOp(node.op, left)
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
         test = self.visit(_Deciding(self.facts.decides).visit(copy.deepcopy(node.test)))
@@ -132,6 +152,13 @@ class _Deciding(ast.NodeTransformer):
         """A scalar may carry an index over no axes."""
         bare = isinstance(node.value, ast.Name) and node.value.id in self.numbers
         return self.visit(node.value) if bare else self.generic_visit(node)
+
+
+def _is_first_of_one(node: ast.Call) -> bool:
+    """True for ``floor(c / Count(c))``: an index is smaller than how many there are."""
+    return function_name(node) == "floor" and ast.unparse(node.args[0]) in {
+        f"{n.id} / Count({n.id})" for n in ast.walk(node) if isinstance(n, ast.Name)
+    }
 
 
 def _is(node: ast.expr, number: float) -> bool:
@@ -241,7 +268,12 @@ def whole(value: float) -> float:
 
 
 def _neutral(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1))
+    """True for what is worked out: nothing, 0 and 1, and tuples, whose entries have no names."""
+    return (
+        value is None
+        or isinstance(value, tuple)
+        or (isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1))
+    )
 
 
 def _axes(rule: Rule, arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from backlit.graph.graph import Graph
 from backlit.rules._formula_print import ATOM, FRACTION, SUM, LatexPrinter
-from backlit.rules._formula_syntax import index_name, indices_of, is_over_index, subscripts
+from backlit.rules._formula_syntax import index_name, indices_of, is_over_index, is_setting, subscripts
 from backlit.rules.formula import Formula
 
 _LETTERS = {
@@ -184,6 +184,8 @@ class Printer(LatexPrinter):
         assert isinstance(node.value, ast.Name)
         plain = (ast.Name, ast.Starred)
         items = [index_name(i) if isinstance(i, plain) else self.visit(i)[0] for i in subscripts(node)]
+        if is_setting(node):
+            return self.indexed(node.value.id, items), ATOM
         return self.named(node.value.id, items)
 
     def power(self, node: ast.BinOp) -> tuple[str, int]:
@@ -195,15 +197,17 @@ class Printer(LatexPrinter):
         by = self.term(node.right, 0).removesuffix(r" \cdot 1")
         return self.visit(node.left) if by == "1" else (rf"\frac{{{self.term(node.left, 0)}}}{{{by}}}", FRACTION)
 
-    def over(self, name: str, indices: list[str], body: ast.expr) -> tuple[str, int]:
-        shown = [self.letters.get(i, i) for i in indices]
+    def letter(self, name: str) -> str:
+        return self.letters.get(name, name)
+
+    def over(self, name: str, indices: list[ast.expr], body: ast.expr) -> tuple[str, int]:
+        count = r" \cdot ".join(self.counts.get(index_name(i), "N") for i in indices)
         if name == "Count":
-            return r" \cdot ".join(self.counts.get(i, "N") for i in indices), ATOM
+            return count, ATOM
         if name == "Mean":
-            count = r" \cdot ".join(self.counts.get(i, "N") for i in indices)
             share = "" if count == "1" else rf"\frac{{1}}{{{count}}} "
-            return rf"{share}\sum_{{{','.join(shown)}}} {self.term(body, SUM)}", SUM
-        return super().over(name, shown, body)
+            return rf"{share}\sum_{{{','.join(self.ranges(indices))}}} {self.term(body, SUM)}", SUM
+        return super().over(name, indices, body)
 
 
 def _letters_of(formula: Formula) -> set[str]:

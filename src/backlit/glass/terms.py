@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from backlit.core.types import Array
-from backlit.rules._formula_eval import FLOAT, Evaluation, summed_and_factor
+from backlit.rules._formula_eval import FLOAT, BesideError, Evaluation, summed_and_factor
 from backlit.rules._formula_syntax import function_name, is_over_index
 from backlit.rules.formula import Formula
 
@@ -47,8 +48,9 @@ class _Reading(Evaluation):
         before, found, reads = self.reads, [], []
         for inside in self._inside(node):
             self.reads = []
-            found.append((inside, self.visit(node.args[-1])))
-            reads.append(tuple(self.reads))
+            with suppress(BesideError):
+                found.append((inside, self.visit(node.args[-1])))
+                reads.append(tuple(self.reads))
         if self.inner:
             self.reads = [*before, *(reads[_decisive(node, found)] if found else ())]
         else:
@@ -97,7 +99,7 @@ class _Reading(Evaluation):
 
     def _origin(self, array: Array, items: list[ast.expr]) -> tuple[int, ...]:
         places = self._view(np.arange(array.size).reshape(array.shape), items)
-        return tuple(int(i) for i in np.unravel_index(int(places[self._at(items)]), array.shape))
+        return tuple(int(i) for i in np.unravel_index(int(places[self._at(items, places.shape)]), array.shape))
 
 
 def _decisive(node: ast.Call, found: list[tuple[dict[str, int], Any]]) -> int:

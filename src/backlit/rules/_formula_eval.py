@@ -9,16 +9,26 @@ import ast
 import math
 import operator
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from backlit.core.types import Array, Shape
-from backlit.rules._formula_syntax import FormulaError, function_name, index_name, indices_of, is_over_index, subscripts
+from backlit.rules._formula_syntax import (
+    FormulaError,
+    bound_of,
+    function_name,
+    index_name,
+    indices_of,
+    is_calculated,
+    is_over_index,
+    subscripts,
+)
 
 if TYPE_CHECKING:
     from backlit.rules.formula import Formula
@@ -48,6 +58,11 @@ FLOAT = Arithmetic(
     np.float64,
 )
 """float64, as NumPy calculates it."""
+
+
+class BesideError(FormulaError):
+    """A calculated index lies beside its array: the term that it stands in is left out."""
+
 
 _POSITION: list[ast.expr] = [ast.Starred(ast.Name("p"))]
 _BINARY: dict[type, Any] = {
@@ -82,11 +97,12 @@ class Evaluation(ast.NodeVisitor):
         arithmetic: Arithmetic,
     ) -> None:
         self.formula, self.arithmetic, self.number = formula, arithmetic, arithmetic.number
-        self.values = {**attributes, **arrays}
-        self.values[formula.target] = self.positions = np.arange(prod(shape)).reshape(shape)
+        self.positions = np.arange(prod(shape)).reshape(shape)
+        self.values = {formula.target: self.positions, **attributes, **arrays}  # a recursion reads its own target
         self.shape, self.views, self.env = shape, dict[ast.expr, Array](), dict[str, int]()
         self.rank = max(v.ndim for v in self.values.values() if hasattr(v, "ndim"))
         self.extents = self._extents((formula, *formula.others))
+        self.extents |= self._bounds()
         self.items = _items(formula)
         self.entries = self._view(self.positions, self.items)
         if self.entries.size != prod(shape) and not formula.target.startswith("d"):
@@ -141,6 +157,12 @@ class Evaluation(ast.NodeVisitor):
                     here[letter] = self._common(letter, here.get(letter, shape), shape)
             found = here | found
         return found
+
+    def _bounds(self) -> dict[str, Shape]:
+        """How far the bounded indices run, from numbers that are the same everywhere."""
+        items = (i for n in ast.walk(self.formula.expression) if _is_call_over_index(n) for i in indices_of(n))
+        bounds = ((index_name(i), bound_of(i)) for i in items)
+        return {letter: (int(self.visit(bound)),) for letter, bound in bounds if bound is not None}
 
     def _references(self, formula: Formula) -> Iterator[tuple[list[ast.expr], Array]]:
         named = [(_items(formula), formula.target)]
@@ -212,8 +234,10 @@ class Evaluation(ast.NodeVisitor):
         return self.number(value.item())
 
     def visit_Subscript(self, node: ast.Subscript) -> Any:
-        value = self.values[_name(node)]
-        return self._entry(node, value, subscripts(node)) if hasattr(value, "shape") else self._as_number(value)
+        value: Any = self.values[_name(node)]
+        if hasattr(value, "shape"):
+            return self._entry(node, value, subscripts(node))
+        return self._as_number(setting(value, subscripts(node)))
 
     def visit_Call(self, node: ast.Call) -> Any:
         name = function_name(node)
@@ -253,19 +277,32 @@ class Evaluation(ast.NodeVisitor):
     def _entry(self, node: ast.expr, array: Array, items: list[ast.expr]) -> Any:
         if node not in self.views:
             self.views[node] = self._view(array, items)
-        at = self._at(items)
+        at = self._at(items, self.views[node].shape)
         if any(i < 0 for i in at):
             raise FormulaError(f"{self.formula.source!r}: {ast.unparse(node)} at {list(at)}")
         return self.number(self.views[node][at].item())
 
-    def _at(self, items: list[ast.expr]) -> tuple[int, ...]:
-        plain = (ast.Name, ast.Starred)
-        return tuple(self.env[index_name(i)] if isinstance(i, plain) else int(self.visit(i)) for i in items)
+    def _at(self, items: list[ast.expr], shape: Shape) -> tuple[int, ...]:
+        """Where the entry lies; BesideError where a calculated index is no whole number or not within ``shape``."""
+        return tuple(self._place(i, n) for i, n in zip(items, shape, strict=True))
+
+    def _place(self, item: ast.expr, size: int) -> int:
+        if isinstance(item, (ast.Name, ast.Starred)):
+            return self.env[index_name(item)]
+        value = self.visit(item)
+        at = int(value)
+        if is_calculated(item) and not (value == at and 0 <= at < size):
+            raise BesideError(f"{self.formula.source!r}: {ast.unparse(item)} = {value} of {size}")
+        return at
 
     # Functions: those over an index, and those that the arithmetic does not bring.
 
     def _each(self, node: ast.Call) -> list[tuple[dict[str, int], Any]]:
-        return [(inside, self.visit(node.args[-1])) for inside in self._inside(node)]
+        found = []
+        for inside in self._inside(node):
+            with suppress(BesideError):
+                found.append((inside, self.visit(node.args[-1])))
+        return found
 
     def _inside(self, node: ast.Call) -> Iterator[dict[str, int]]:
         """The values of the indices that a function runs over, each entered while it is given."""
@@ -288,7 +325,8 @@ class Evaluation(ast.NodeVisitor):
         return prod((value for _, value in self._each(node)), start=self.number(1))
 
     def _over_mean(self, node: ast.Call) -> Any:
-        return self._over_sum(node) / self._over_count(node)
+        values = [value for _, value in self._each(node)]
+        return sum(values, self.number(0)) / self.number(len(values))
 
     def _over_max(self, node: ast.Call) -> Any:
         return max(value for _, value in self._each(node))
@@ -305,6 +343,9 @@ class Evaluation(ast.NodeVisitor):
     def _sign(self, x: Any) -> Any:
         return self.number(int(x > 0) - int(x < 0))
 
+    def _floor(self, x: Any) -> Any:
+        return self.number(math.floor(x))
+
     def _source(self, position: Any) -> Any:
         return self.number(int(self.values["source"].reshape(-1)[int(position)]))
 
@@ -320,8 +361,9 @@ class Evaluation(ast.NodeVisitor):
         if isinstance(node, ast.BinOp):
             return self._terms_of_two(node)
         assert isinstance(node, ast.Call)
-        whole = self._over_count(node) if function_name(node) == "Mean" else 1
-        return [(at, value / whole) for at, value in self._each(node)]
+        found = self._each(node)
+        whole = self.number(len(found)) if function_name(node) == "Mean" else 1
+        return [(at, value / whole) for at, value in found]
 
     def _terms_of_two(self, node: ast.BinOp) -> list[tuple[dict[str, int], Any]]:
         if isinstance(node.op, ast.Add):
@@ -336,6 +378,18 @@ class Evaluation(ast.NodeVisitor):
 def summed_and_factor(node: ast.BinOp) -> tuple[ast.expr, ast.expr]:
     """Of a product or quotient with an outermost sum: (the side with the sum, what its terms are multiplied by)."""
     return (node.left, node.right) if _has_sum(node.left) else (node.right, node.left)
+
+
+def setting(value: Any, items: list[ast.expr]) -> Any:
+    """``padding[0, 1]`` of an attribute that is a tuple; one that is a number is that, whatever its indices."""
+    for item in items:
+        if isinstance(value, tuple) and isinstance(item, ast.Constant):
+            value = value[item.value]
+    return value
+
+
+def _is_call_over_index(node: ast.AST) -> TypeGuard[ast.Call]:
+    return is_over_index(node)
 
 
 def _has_sum(node: ast.expr) -> bool:

@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from backlit.core.i18n import say
-from backlit.rules._formula_syntax import function_name, index_name, indices_of, is_over_index, subscripts
+from backlit.rules._formula_syntax import (
+    bound_of,
+    function_name,
+    index_name,
+    indices_of,
+    is_over_index,
+    is_setting,
+    subscripts,
+)
 
 if TYPE_CHECKING:
     from backlit.rules.formula import Formula
@@ -74,8 +82,10 @@ class _Printer(ast.NodeVisitor, ABC):
 
     def visit_Subscript(self, node: ast.Subscript) -> Part:
         assert isinstance(node.value, ast.Name)
-        items = (i.value if isinstance(i, ast.Starred) else i for i in subscripts(node))
-        return self.named(node.value.id, [self.visit(i)[0] for i in items])
+        shown = [self.visit(i.value if isinstance(i, ast.Starred) else i)[0] for i in subscripts(node)]
+        if is_setting(node):
+            return self.indexed(node.value.id, shown), ATOM
+        return self.named(node.value.id, shown)
 
     def visit_Constant(self, node: ast.Constant) -> Part:
         value: Any = node.value
@@ -111,7 +121,7 @@ class _Printer(ast.NodeVisitor, ABC):
     def visit_Call(self, node: ast.Call) -> Part:
         name = function_name(node)
         if is_over_index(node):
-            return self.over(name, [index_name(i) for i in indices_of(node)], node.args[-1])
+            return self.over(name, indices_of(node), node.args[-1])
         known = getattr(self, f"call_{name}", None)
         return known(*node.args) if known else (self.applied(name, *(self.visit(a)[0] for a in node.args)), ATOM)
 
@@ -122,6 +132,15 @@ class _Printer(ast.NodeVisitor, ABC):
             rows.append((self.visit(rest.body)[0], self.visit(rest.test)[0]))
             rest = rest.orelse
         return self.piecewise(rows, self.visit(rest)[0]), ATOM
+
+    def letter(self, name: str) -> str:
+        """An index as it is shown."""
+        return name
+
+    def ranges(self, indices: list[ast.expr]) -> list[str]:
+        """Indices as they stand below a sign: ``p``, or ``p < k`` where an array does not tell how far it runs."""
+        letters, bounds = [self.letter(index_name(i)) for i in indices], map(bound_of, indices)
+        return [i if k is None else f"{i} < {self.visit(k)[0]}" for i, k in zip(letters, bounds, strict=True)]
 
     def term(self, node: ast.expr, least: int) -> str:
         """A term of a sum, a factor, …: a condition there is the number 1 or 0, in Iverson's brackets."""
@@ -146,6 +165,9 @@ class _Printer(ast.NodeVisitor, ABC):
     def named(self, name: str, indices: list[str] | None) -> Part: ...
 
     @abstractmethod
+    def indexed(self, name: str, indices: list[str] | None) -> str: ...
+
+    @abstractmethod
     def product(self, left: str, right: str) -> str: ...
 
     @abstractmethod
@@ -155,7 +177,7 @@ class _Printer(ast.NodeVisitor, ABC):
     def power(self, node: ast.BinOp) -> Part: ...
 
     @abstractmethod
-    def over(self, name: str, indices: list[str], body: ast.expr) -> Part: ...
+    def over(self, name: str, indices: list[ast.expr], body: ast.expr) -> Part: ...
 
     @abstractmethod
     def applied(self, name: str, *arguments: str) -> str: ...
@@ -184,10 +206,12 @@ class TextPrinter(_Printer):
     way = 0
 
     def named(self, name: str, indices: list[str] | None) -> Part:
-        brackets = f"[{','.join(indices)}]" if indices else ""
         if self.is_gradient(name):
-            return f"∂L/∂{self.symbol(name[1:])}{brackets}", FRACTION
-        return f"{self.symbol(name)}{brackets}", ATOM
+            return f"∂L/∂{self.indexed(name[1:], indices)}", FRACTION
+        return self.indexed(name, indices), ATOM
+
+    def indexed(self, name: str, indices: list[str] | None) -> str:
+        return f"{self.symbol(name)}[{','.join(indices)}]" if indices else self.symbol(name)
 
     def symbol(self, name: str) -> str:
         if name in self.symbols:
@@ -208,18 +232,27 @@ class TextPrinter(_Printer):
             return base + str(exponent.value).translate(_RAISED), POWER
         return f"{base}^{self.term(exponent, ATOM)}", POWER
 
-    def over(self, name: str, indices: list[str], body: ast.expr) -> Part:
-        below = "".join(_SMALL.get(i, "") for i in indices)
-        below = below if len(below) == len("".join(indices)) else f"_{','.join(indices)}"
+    def over(self, name: str, indices: list[ast.expr], body: ast.expr) -> Part:
+        below = self.below(self.ranges(indices))
         if name in ("Sum", "Prod"):
             return f"{'Σ' if name == 'Sum' else 'Π'}{below} {self.term(body, SUM)}", SUM
         return (f"N{below}", ATOM) if name == "Count" else (f"{name.lower()}{below}({self.visit(body)[0]})", ATOM)
+
+    def below(self, ranges: list[str]) -> str:
+        small = "".join(_SMALL.get(i, "") for i in ranges)
+        if len(small) == len("".join(ranges)):
+            return small
+        listed = ",".join(ranges)
+        return f"_{{{listed.replace(' ', '')}}}" if " " in listed else f"_{listed}"
 
     def applied(self, name: str, *arguments: str) -> str:
         return f"{name}({', '.join(arguments)})"
 
     def call_abs(self, x: ast.expr) -> Part:
         return f"|{self.visit(x)[0]}|", ATOM
+
+    def call_floor(self, x: ast.expr) -> Part:
+        return f"⌊{self.visit(x)[0]}⌋", ATOM
 
     def call_sqrt(self, x: ast.expr) -> Part:
         return f"√{self.term(x, ATOM)}", POWER
@@ -284,8 +317,8 @@ class LatexPrinter(_Printer):
             base = rf"\left({base}\right)"
         return f"{base}^{{{self.term(node.right, ADD)}}}", POWER
 
-    def over(self, name: str, indices: list[str], body: ast.expr) -> Part:
-        below = f"_{{{','.join(indices)}}}"
+    def over(self, name: str, indices: list[ast.expr], body: ast.expr) -> Part:
+        below = f"_{{{','.join(self.ranges(indices))}}}"
         if name in ("Sum", "Prod"):
             return rf"\{name.lower()}{below} {self.term(body, SUM)}", SUM
         if name == "Count":
@@ -302,6 +335,9 @@ class LatexPrinter(_Printer):
 
     def call_abs(self, x: ast.expr) -> Part:
         return rf"\left|{self.visit(x)[0]}\right|", ATOM
+
+    def call_floor(self, x: ast.expr) -> Part:
+        return rf"\left\lfloor {self.visit(x)[0]} \right\rfloor", ATOM
 
     def call_sqrt(self, x: ast.expr) -> Part:
         return rf"\sqrt{{{self.visit(x)[0]}}}", ATOM

@@ -9,7 +9,8 @@ OVER_INDEX = ("Sum", "Prod", "Mean", "Max", "Min", "Count")
 """Functions whose first arguments are the indices they run over."""
 
 _ARGUMENTS = {"max": 2, "min": 2} | dict.fromkeys(
-    ["exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "erf", "abs", "sign", "source"], 1
+    ["exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "sigmoid", "erf", "abs", "sign", "floor", "source"],
+    1,
 )
 _ALLOWED = (
     *(ast.Name, ast.Constant, ast.Call, ast.Subscript, ast.Starred, ast.Tuple, ast.Load),
@@ -37,11 +38,27 @@ def subscripts(node: ast.Subscript) -> list[ast.expr]:
 
 
 def index_name(node: ast.expr) -> str:
-    """The letter of an index, starred or not; FormulaError where it is none."""
-    inner = node.value if isinstance(node, ast.Starred) else node
+    """The letter of an index, starred, bounded (``p < k``) or neither; FormulaError where it is none."""
+    inner = node.value if isinstance(node, ast.Starred) else node.left if bound_of(node) is not None else node
     if not isinstance(inner, ast.Name):
         raise FormulaError(f"{ast.unparse(node)} is not an index; write a letter, or *letter")
     return inner.id
+
+
+def bound_of(node: ast.AST) -> ast.expr | None:
+    """``k`` for the index ``p < k``, which runs from 0 to k - 1; None where the arrays tell how far an index runs."""
+    bounded = isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and len(node.ops) == 1
+    return node.comparators[0] if bounded and isinstance(node.ops[0], ast.Lt) else None
+
+
+def is_calculated(item: ast.expr) -> bool:
+    """True for an index that is calculated, such as ``i + p - 1``: it may lie beside its array."""
+    return isinstance(item, ast.BinOp)
+
+
+def is_setting(node: ast.Subscript) -> bool:
+    """True for an entry of an attribute that is a tuple: ``stride[0]``, with numbers for indices."""
+    return all(isinstance(i, ast.Constant) for i in subscripts(node))
 
 
 def function_name(node: ast.Call) -> str:
@@ -85,7 +102,7 @@ def _check_call(node: ast.Call, bound: frozenset[str]) -> None:
         indices = [index_name(i) for i in indices_of(node)]
         if node.keywords or not indices or (name != "Count" and given < 2):
             raise FormulaError(f"{ast.unparse(node)}: write {name}(index{'' if name == 'Count' else ', expression'})")
-        for body in node.args[len(indices) :]:
+        for body in [*filter(None, map(bound_of, indices_of(node))), *node.args[len(indices) :]]:
             check(body, bound | {*indices})
     elif _ARGUMENTS.get(name) != given or node.keywords:
         known = f"is not a function of formulas; known are {', '.join((*OVER_INDEX, *_ARGUMENTS))}"

@@ -12,8 +12,15 @@ A formula is one line in Python's expression syntax, ``target = expression``::
 - ``Sum(i, e)``, ``Prod``, ``Mean``, ``Max``, ``Min`` and ``Count(i)`` run over all values of the index, which are known
   from the arrays that it indexes in the formula, else in the rule's other formulas. Several may be given:
   ``Sum(i, j, e)``.
+- An index may have a bound, ``Sum(p < kernel[0], e)``; it then runs from 0 up to the bound, itself left out.
+- An index may be calculated, ``x[i*stride + p - 1]``. Where the result is no whole number or lies beside the array,
+  the term is left out of the Sum, Prod, Mean, Max or Min that it stands in.
+- An attribute that is a tuple is indexed with numbers: ``stride[0]``.
 - Comparisons and ``and``, ``or``, ``not`` are 1 or 0 (Iverson's bracket), and a 0 on the left of ``*`` decides.
 - Where the call has an attribute ``axis``, the named axes of every array of the full rank are moved to the end as one.
+- A recursion may read other entries of its own target, and the formula of a gradient the gradients of the rule's other
+  inputs: ``dU[j,k] = Sum(n, t, dz[n,t,j] * h[n,t-1,k])``.
+- ``floor(x)`` is the largest whole number up to x; indices in brackets may be such expressions.
 - ``source(p)``, for a rule that only moves entries, is the position in the input that position p of the output is a
   copy of, -1 for a constant; where it is used, positions count through whole arrays, in the order of their axes.
 """
