@@ -30,7 +30,7 @@ FREE = {
         np.broadcast_to,
         np.flip,
     ),
-    *(np.concat, np.stack, np.unstack, np.take, np.astype),
+    *(np.concat, np.stack, np.unstack, np.take, np.astype, np.argsort, np.unique),
     *(np.zeros_like, np.ones_like, np.empty_like, np.full_like),
 }
 
@@ -41,6 +41,9 @@ class Tally(np.ndarray):
     flops = 0
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        if method == "reduceat":
+            Tally.flops += inputs[0].size
+            return tallied(ufunc.reduceat(*plain(inputs), **options))
         assert method == "__call__", f"{ufunc.__name__}.{method}"
         found = ufunc(*plain(inputs), **options)
         Tally.flops += np.size(found) * (2 * inputs[0].shape[-1] if ufunc is np.matmul else 1)

@@ -11,6 +11,7 @@ from backlit.rules import REGISTRY
 from rules import (
     test_by_hand_activations,
     test_by_hand_arithmetic,
+    test_by_hand_attention,
     test_by_hand_losses,
     test_by_hand_movement,
     test_by_hand_norms,
@@ -23,6 +24,7 @@ from rules.by_hand import Worked, array, check
 FAMILIES = (
     test_by_hand_activations,
     test_by_hand_arithmetic,
+    test_by_hand_attention,
     test_by_hand_losses,
     test_by_hand_movement,
     test_by_hand_norms,

@@ -89,6 +89,44 @@ def _soft_cross_entropy(
     return each.mean() if w is None else (each * w).sum() / w.sum()
 
 
+def _focal(t: Any, logits: Any, targets: Any, weights: Any, *, gamma: float, alpha: float) -> Any:
+    log_p, log_q = t.nn.functional.logsigmoid(logits), t.nn.functional.logsigmoid(-logits)
+    yes, no = (1 - t.sigmoid(logits)) ** gamma * log_p, t.sigmoid(logits) ** gamma * log_q
+    return _weighted(-alpha * targets * yes - (1 - alpha) * (1 - targets) * no, weights)
+
+
+def _dice(t: Any, logits: Any, targets: Any, weights: Any, *, smooth: float) -> Any:
+    p, y = (v.reshape(len(logits), -1) for v in (t.sigmoid(logits), targets))
+    return _weighted(1 - (2 * (p * y).sum(dim=1) + smooth) / (p.sum(dim=1) + y.sum(dim=1) + smooth), weights)
+
+
+def _cosine_embedding(t: Any, x1: Any, x2: Any, target: Any, weights: Any, *, margin: float) -> Any:
+    f = t.nn.functional.cosine_embedding_loss
+    return _weighted(f(x1, x2, target, margin=margin, reduction="none"), weights)
+
+
+def _contrastive(t: Any, x1: Any, x2: Any, target: Any, weights: Any, *, margin: float) -> Any:
+    d = t.linalg.vector_norm(x1 - x2, dim=1)
+    return _weighted((target * d**2 + (1 - target) * t.relu(margin - d) ** 2) / 2, weights)
+
+
+def _negative_sampling(t: Any, positive: Any, negative: Any, weights: Any) -> Any:
+    log = t.nn.functional.logsigmoid
+    return _weighted(-log(positive) - log(-negative).sum(dim=1), weights)
+
+
+def _weight_norm(t: Any, v: Any, g: Any) -> Any:
+    return t._weight_norm(v, g.reshape(-1, *(1,) * (v.ndim - 1)), 0)  # noqa: SLF001  what its parametrization calls
+
+
+def _spectral_norm(t: Any, W: Any, u: Any, v: Any) -> Any:
+    return W / t.vdot(u, t.mv(W.flatten(1), v.flatten()))
+
+
+def _power_iteration(t: Any, W: Any, v: Any, *, eps: float) -> Any:
+    return t.nn.functional.normalize(t.mv(W.flatten(1), v.flatten()), dim=0, eps=eps)
+
+
 def _channels_last(t: Any, x: Any, *args: Any, **options: Any) -> Any:
     rows = x.reshape(-1, x.shape[-1])
     return t.nn.functional.batch_norm(rows, *args, **options).reshape(x.shape)
@@ -111,6 +149,37 @@ def _pad(t: Any, x: Any, *, widths: Any, value: float) -> Any:
 
 def _logsumexp(t: Any, x: Any, *, axis: Any, keepdims: bool) -> Any:
     return t.logsumexp(x, dim=_axes(x, axis), keepdim=keepdims)
+
+
+def _attention(t: Any, q: Any, k: Any, v: Any, mask: Any, *, heads: int, causal: bool) -> Any:
+    Q, K, V = (a.unflatten(-1, (heads, -1)).transpose(1, 2) for a in (q, k, v))
+    if mask is not None:
+        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None] != 0
+        if causal:
+            mask = mask & t.ones(q.shape[1], k.shape[1], dtype=t.bool).tril()
+    causal = causal and mask is None
+    return t.nn.functional.scaled_dot_product_attention(Q, K, V, mask, is_causal=causal).transpose(1, 2).flatten(2)
+
+
+def _scan(name: str) -> Any:
+    """PyTorch's recurrent layer on given input products: its input weights are the identity."""
+
+    def run(t: Any, z: Any, U: Any, *given: Any, activation: str = "") -> Any:
+        *states, mask = given
+        bias = states.pop(0) if name == "gru" else None
+        states = [t.zeros(len(z), U.shape[1], dtype=z.dtype) if s is None else s for s in states]
+        biases = [] if bias is None else [t.zeros_like(U[:, 0]), t.cat([t.zeros_like(bias), t.zeros_like(bias), bias])]
+        run_it = getattr(t._VF, f"rnn_{activation}" if activation else name)
+        lengths = t.full((len(z),), z.shape[1]) if mask is None else mask.sum(dim=1).long()
+        packed = t.nn.utils.rnn.pack_padded_sequence(z, lengths, batch_first=True, enforce_sorted=False)
+        ordered = [s[packed.sorted_indices][None] for s in states]
+        hx = tuple(ordered) if name == "lstm" else ordered[0]
+        weights = [t.eye(z.shape[2], dtype=z.dtype), U, *biases]
+        out = run_it(packed.data, packed.batch_sizes, hx, weights, bool(biases), 1, 0.0, False, False)[0]  # noqa: FBT003
+        made = t.nn.utils.rnn.PackedSequence(out, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+        return t.nn.utils.rnn.pad_packed_sequence(made, batch_first=True, total_length=z.shape[1])[0]
+
+    return run
 
 
 def _max_pairs(name: str) -> Any:
@@ -166,9 +235,22 @@ TABLE: dict[str, Any] = {
     "running_average": lambda t, old, new, momentum, scale: t.lerp(old, scale * new, momentum),
     "layernorm": lambda t, x, gamma, beta, eps: t.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, eps),
     "rmsnorm": lambda t, x, gamma, eps: t.nn.functional.rms_norm(x, x.shape[-1:], gamma, eps),
+    "embedding": lambda t, indices, E: t.nn.functional.embedding(indices, E),
+    "attention": _attention,
+    **{name: _scan(name) for name in ("rnn", "lstm", "gru")},
     "mse": _pointwise_loss("mse_loss"),
     "mae": _pointwise_loss("l1_loss"),
     "huber": _pointwise_loss("huber_loss"),
+    "smooth_l1": _pointwise_loss("smooth_l1_loss"),
+    "focal": _focal,
+    "dice": _dice,
+    "cosine_similarity": lambda t, x1, x2, eps: t.nn.functional.cosine_similarity(x1, x2, dim=-1, eps=eps),
+    "cosine_embedding": _cosine_embedding,
+    "contrastive": _contrastive,
+    "negative_sampling": _negative_sampling,
+    "weight_norm": _weight_norm,
+    "spectral_norm": _spectral_norm,
+    "power_iteration": _power_iteration,
     "binary_cross_entropy": _bce,
     "kl_divergence": _kl,
     "softmax_cross_entropy": _cross_entropy,
@@ -183,6 +265,8 @@ WITHOUT: dict[str, str] = {
 _NOTHING = "PyTorch divides 0 by 0 where nothing counts; here the loss and its gradient are 0"
 OTHERWISE: dict[tuple[str, str], str] = {
     **{(name, "all weights 0"): _NOTHING for name in ("mse", "mae", "huber", "binary_cross_entropy", "kl_divergence")},
+    **{(name, "all weights 0"): _NOTHING for name in ("smooth_l1", "focal", "dice", "negative_sampling")},
+    **{(name, "all weights 0"): _NOTHING for name in ("cosine_embedding", "contrastive")},
     ("softmax_cross_entropy", "all ignored"): _NOTHING,
     ("softmax_cross_entropy_soft", "all weights 0"): _NOTHING,
     (
@@ -190,6 +274,12 @@ OTHERWISE: dict[tuple[str, str], str] = {
         "whole powers of what is not positive",
     ): "the gradient by the exponent is NaN in PyTorch for a negative base",
     ("batchnorm", "batch of one"): "PyTorch refuses to normalise over one value",
+    ("attention", "no queries"): "PyTorch's kernel is undefined for no queries",
     ("slice", "backwards"): "PyTorch has no negative steps",
+    **{
+        (name, f"{prefix}{label}"): "PyTorch's sequences begin at the first step and have no gaps"
+        for name, prefix in (("rnn", ""), ("rnn", "relu, "), ("lstm", ""), ("gru", ""))
+        for label in ("padded in front, initial state", "two sequences in a row")
+    },
 }
 """Cases (rule, label) where PyTorch defines something else, each with the reason."""

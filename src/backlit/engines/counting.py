@@ -248,6 +248,11 @@ class Counter:
         (k,) = normal_axes(axis, x.ndim)
         return tuple(self.ghost((*x.shape[:k], *x.shape[k + 1 :]), x.dtype) for _ in range(x.shape[k]))
 
+    def scatter_add(self, total: Ghost, at: Ghost, rows: Ghost) -> Ghost:  # noqa: ARG002  where they go costs nothing
+        """``rows`` added to those of ``total`` that they are numbered by."""
+        self.flops += rows.size
+        return total
+
     def take(self, x: Ghost, indices: Ghost, *, axis: int = -1) -> Ghost:
         """Entries of ``x`` along ``axis``, one for each of ``indices``."""
         (k,) = normal_axes(axis, x.ndim)

@@ -74,6 +74,11 @@ class Rule:
     absent: Mapping[str, float] = field(default_factory=dict)
     """What an absent input stands for in the formulas, e.g. ``{"b": 0}``."""
 
+    requires: Callable[..., None] | None = None
+    """(inputs, attributes), called as forward is but without ``xp``: raises InputError where values that came from
+    outside cannot be used, a token id out of range for one. Constants are given as arrays, other inputs as anything
+    that has a shape. None: shapes say it all."""
+
     kinks: Callable[..., Array] | None = None
     """(xp, inputs, attributes) -> for each place with a kink, the number of the smooth piece it lies on. Between two
     points with equal numbers everywhere there is no kink. None: smooth everywhere."""
