@@ -116,7 +116,7 @@ def _negative_sampling(t: Any, positive: Any, negative: Any, weights: Any) -> An
 
 
 def _weight_norm(t: Any, v: Any, g: Any) -> Any:
-    return t._weight_norm(v, g.reshape(-1, *(1,) * (v.ndim - 1)), 0)  # noqa: SLF001  what its parametrization calls
+    return t._weight_norm(v, g.reshape(-1, *(1,) * (v.ndim - 1)), 0)
 
 
 def _spectral_norm(t: Any, W: Any, u: Any, v: Any) -> Any:
@@ -275,6 +275,8 @@ OTHERWISE: dict[tuple[str, str], str] = {
     ): "the gradient by the exponent is NaN in PyTorch for a negative base",
     ("batchnorm", "batch of one"): "PyTorch refuses to normalise over one value",
     ("attention", "no queries"): "PyTorch's kernel is undefined for no queries",
+    ("cosine_similarity", "short vectors"): "PyTorch lets the gradient through a norm that it has replaced by eps",
+    ("cosine_embedding", "at the margin"): "PyTorch has the slope 1 there",
     ("slice", "backwards"): "PyTorch has no negative steps",
     **{
         (name, f"{prefix}{label}"): "PyTorch's sequences begin at the first step and have no gaps"

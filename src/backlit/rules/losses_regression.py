@@ -1,15 +1,17 @@
-"""Losses of regression: mse, mae, huber.
+"""Losses of regression: mse, mae, huber, smooth_l1.
 
 Shapes: pred[N, …], target of the same shape, weights[N] ≥ 0 or absent; loss[] and mass[] = Σ_n w_n (N without weights).
 With the error e = pred - target and the loss of an entry f(e)::
 
     L = Σ_n w_n mean_k f(e_nk) / Σ_n w_n
 
-f is e² (mse), |e| (mae), or Huber's function, e²/2 where |e| ≤ delta and delta (|e| - delta/2) beyond. Without weights
-L is the mean over all entries, as PyTorch's ``F.mse_loss``, ``F.l1_loss`` and ``F.huber_loss`` have it with
+f is e² (mse), |e| (mae), Huber's function, e²/2 where |e| ≤ delta and delta (|e| - delta/2) beyond, or smooth_l1, which
+is Huber's with delta = beta divided by beta, so that its slope far out is 1. Without weights L is the mean over all
+entries, as PyTorch's ``F.mse_loss``, ``F.l1_loss``, ``F.huber_loss`` and ``F.smooth_l1_loss`` have it with
 ``reduction="mean"``. Where all weights are 0, L and its gradient are 0. target and weights are constants.
 
-InputError: another shape of target than of pred (no broadcasting), weights of another length, no samples, delta ≤ 0.
+InputError: another shape of target than of pred (no broadcasting), weights of another length, no samples, delta ≤ 0,
+beta ≤ 0.
 """
 
 from __future__ import annotations
@@ -218,4 +220,63 @@ huber = rule(
     expand=huber_expand,
     cases=huber_cases,
     source="Huber: Robust estimation of a location parameter, Annals of Mathematical Statistics 35(1), 1964",
+)
+
+
+def smooth_forward(
+    xp: Namespace, pred: Array, target: Array, weights: Array | None = None, *, beta: float = 1.0
+) -> tuple[Array, Array]:
+    size = xp.abs(_error(xp, pred, target))
+    near = xp.minimum(size, xp.full_like(size, beta))
+    return weighted_mean(xp, per_sample(xp, near / beta * (size - near / 2.0)), weights)
+
+
+def smooth_backward(
+    xp: Namespace, dloss: Array, *, pred: Array, target: Array, weights: Array | None, beta: float, mass: Array
+) -> Array:
+    return _share(xp, dloss, pred, weights, mass) * xp.clip(_error(xp, pred, target) / beta, -1.0, 1.0)
+
+
+def smooth_shapes(
+    pred: Shape, target: Shape, weights: Shape | None = None, *, beta: float = 1.0
+) -> tuple[Shape, Shape]:
+    check_option("smooth_l1", "beta", beta, "0 < beta < ∞", ok=0 < beta < float("inf"))
+    return _shapes("smooth_l1", pred, target, weights)
+
+
+def smooth_kinks(
+    xp: Namespace, pred: Array, target: Array, weights: Array | None = None, *, beta: float = 1.0
+) -> Array:
+    return huber_kinks(xp, pred, target, delta=beta)
+
+
+def smooth_expand(o: Any, pred: Any, target: Any, weights: Any, *, beta: float = 1.0) -> Any:
+    return huber_expand(o, pred, target, weights, delta=beta) / beta
+
+
+def smooth_cases(rng: Any) -> Iterator[Case]:
+    yield from _shared_cases(rng)
+    yield Case("small beta", pred=rng.normal(size=(3, 4)), target=rng.normal(size=(3, 4)), beta=0.25)
+    ends = np.asarray([[1.5], [-1.5]])
+    known = {"loss": 0.75, "dpred": [[0.5], [-0.5]]}
+    yield Case("at the joints", pred=ends, target=ends * 0.0, beta=1.5, on_kink=True, expect=known)
+
+
+smooth_l1 = rule(
+    "smooth_l1",
+    smooth_forward,
+    smooth_backward,
+    shapes=smooth_shapes,
+    formulas=_formulas(
+        f"{_E}**2 / (2 * beta) if abs({_E}) <= beta else abs({_E}) - beta / 2",
+        f"min(max({_E} / beta, -1), 1)",
+    ),
+    outputs=("loss", "mass"),
+    constants=("target", "weights"),
+    absent={"weights": 1.0},
+    kinks=smooth_kinks,
+    kink_note="at |e| = beta the slopes ±1 of both pieces agree; only f'' jumps",
+    expand=smooth_expand,
+    cases=smooth_cases,
+    source="Girshick: Fast R-CNN, ICCV 2015",
 )
