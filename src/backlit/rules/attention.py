@@ -18,7 +18,7 @@ from backlit.core.types import Array, Namespace, Shape
 from backlit.rules._arrays import as_number, listed
 from backlit.rules.base import Case, rule
 
-_HIDDEN = -1e30
+_HIDDEN = -(2.0**100)
 """A score so low that its exponential is 0, and yet no infinity, which would make NaN of a difference."""
 
 
@@ -155,9 +155,9 @@ _H = "floor({c} * heads / Count({c}))"  # the head that column c belongs to
 _SEEN = "(mask[n,*u,{s}] != 0 and (not causal or {s} <= u))"  # *u: a query, or none where one mask is for all
 _E = f"exp(Sum(c, ({_H.format(c='c')} == h) * q[n,*u,c] * k[n,{{s}},c]) / sqrt(Count(c) / heads))"
 _WEIGHT = f"{_SEEN.format(s='s')} * ({_E.format(s='s')} / Sum(j, {_SEEN.format(s='j')} * {_E.format(s='j')}))"
-_DSCORE = (
-    f"weights[n,{_H.format(c='c')},t,s]"
-    f" * Sum(e, ({_H.format(c='e')} == {_H.format(c='c')}) * dy[n,t,e] * (v[n,s,e] - y[n,t,e]))"
+_THROUGH = (  # from y[n,t,e] through weight s to the score: one term for each
+    f"({_H.format(c='e')} == {_H.format(c='c')}) * weights[n,{_H.format(c='c')},t,s]"
+    f" * dy[n,t,e] * (v[n,s,e] - y[n,t,e])"
 )
 
 attention = rule(
@@ -168,8 +168,8 @@ attention = rule(
     formulas=(
         f"y[n,t,c] = Sum(s, weights[n,{_H.format(c='c')},t,s] * v[n,s,c])",
         f"weights[n,h,*u,s] = {_WEIGHT}",
-        f"dq[n,t,c] = Sum(s, {_DSCORE} * k[n,s,c]) / sqrt(Count(c) / heads)",
-        f"dk[n,s,c] = Sum(t, {_DSCORE} * q[n,t,c]) / sqrt(Count(c) / heads)",
+        f"dq[n,t,c] = Sum(s, e, {_THROUGH} * k[n,s,c]) / sqrt(Count(c) / heads)",
+        f"dk[n,s,c] = Sum(t, e, {_THROUGH} * q[n,t,c]) / sqrt(Count(c) / heads)",
         f"dv[n,s,c] = Sum(t, weights[n,{_H.format(c='c')},t,s] * dy[n,t,c])",
     ),
     outputs=("y", "weights"),
