@@ -6,6 +6,7 @@ It runs in any precision and over any array namespace ``xp``; under ``jax.numpy`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,33 @@ def leaves(graph: Graph, given: Arrays, *, seed: int = 0, step: int = 0, part: i
             raise InputError("leaf_shape", where=name, expected=str(graph.values[name]), got=came)
         env[name] = given[name]
     return env
+
+
+def require(graph: Graph, env: Arrays) -> None:
+    """InputError where a rule refuses values that come from outside: a token id out of range, a mask that hides all.
+
+    ``env`` holds the leaves. What a rule's constants are computed from is computed, nothing else; so this is done once,
+    where data come in, and not in every step.
+    """
+    demanding = [node for node in graph.nodes if rules.get(node.rule).requires]
+    needed = graph.behind(name for node in demanding for name in _constants(node)) if demanding else frozenset()
+    nodes = tuple(node for node in graph.nodes if not needed.isdisjoint(node.outputs))
+    values = forward(replace(graph, nodes=nodes), env)
+    for node in demanding:
+        inputs = (None if i is None else values.get(i, graph.values[i]) for i in node.inputs)
+        try:
+            rules.get(node.rule).requires(*inputs, **node.attributes)  # type: ignore[misc]
+        except InputError as error:
+            raise error.at(node.name) from None
+
+
+def _constants(node: Node) -> list[str]:
+    """The inputs of a node that it has no gradient of."""
+    return [
+        i
+        for i, n in zip(node.inputs, rules.get(node.rule).inputs, strict=False)
+        if i and n in rules.get(node.rule).constants
+    ]
 
 
 def draw_mask(graph: Graph, name: str, seed: int, step: int, part: int = 0) -> Array:

@@ -229,7 +229,7 @@ def cost(
 
 def step_graph(model: Model, batch_size: int, loss: Loss | None) -> Graph:
     """The graph of a training step on ``batch_size`` samples, with the targets that ``loss`` usually takes."""
-    inputs = tuple(((batch_size, *sample), model.dtype) for sample in model.samples)
+    inputs = model.batch_of(batch_size)
     graph = model.graph(inputs, training=True)
     if loss is None:
         return graph

@@ -27,7 +27,10 @@ def apply(rule: str, *inputs: Any, name: str | None = None, **attributes: Any) -
     if builder is not None:
         return builder.add(rule, *inputs, name=name, **attributes)[0]
     found = rules.get(rule)
-    return found.call(np, *_arrays(found, inputs), **attributes)[0]
+    arrays = _arrays(found, inputs)
+    if found.requires:
+        found.requires(*arrays, **attributes)
+    return found.call(np, *arrays, **attributes)[0]
 
 
 def _arrays(rule: rules.Rule, inputs: tuple[Any, ...]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -87,6 +87,25 @@ class Graph:
     def producer(self) -> dict[str, Node]:
         """The node that makes each value."""
         return {out: node for node in self.nodes for out in node.outputs}
+
+    @cached_property
+    def integer_inputs(self) -> frozenset[str]:
+        """Inputs that a rule reads whole numbers from, at once or through other nodes: token ids."""
+        read = (
+            pair
+            for node in self.nodes
+            for pair in zip(node.inputs, rules.get(node.rule).inputs, strict=False)
+            if pair[1] in rules.get(node.rule).integers
+        )
+        return self.behind(value for value, _ in read if value is not None).intersection(self.inputs)
+
+    def behind(self, names: Iterable[str]) -> frozenset[str]:
+        """The given values and all that they are computed from."""
+        needed = set(names)
+        for node in reversed(self.nodes):
+            if not needed.isdisjoint(node.outputs):
+                needed.update(node.operands)
+        return frozenset(needed)
 
     def depends_on(self, names: tuple[str, ...]) -> frozenset[str]:
         """The given values and all that has a gradient by them: what a backward pass must walk through."""

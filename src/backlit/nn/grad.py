@@ -145,7 +145,9 @@ def loss_graph(
     check_target(np.asarray(y), graph.values[graph.outputs[1]].shape, recipe)
     given = {n: a.astype(dtype, copy=False) for n, a in (model.params | model.state).items()}
     given |= dict(zip(graph.inputs, (*arrays, target, *(() if weights is None else (weights,))), strict=True))
-    return graph, reference.leaves(graph, given, seed=seed, step=step)
+    env = reference.leaves(graph, given, seed=seed, step=step)
+    reference.require(graph, env)
+    return graph, env
 
 
 def build_for(model: Model, X: Any, *, seed: int = 0, dtype: str = "float32") -> Model:

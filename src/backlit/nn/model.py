@@ -58,6 +58,8 @@ class Model:
         self.samples: Shapes = ()
         """Shape of one sample of each input; empty until the model is built."""
         self.dtype = "float32"
+        self.dtypes: tuple[str, ...] = ()
+        """dtype of each input: int64 where it holds indices, as of an embedding, else ``dtype``."""
         self.seed = 0
         self._graphs: dict[Signature, Graph] = {}
         self._holders: dict[str, tuple[str, ...]] = {}
@@ -126,7 +128,7 @@ class Model:
     def frozen(self) -> tuple[str, ...]:
         """Names of the parameters that training leaves as they are. May be set; InputError where not built."""
         self._require_built()
-        graph = self.graph(_batch(self.samples, 1, self.dtype), training=True)
+        graph = self.graph(self.batch_of(1), training=True)
         return tuple(name for name in graph.parameters if name in graph.frozen)
 
     @frozen.setter
@@ -155,16 +157,25 @@ class Model:
         Each parameter comes from its own key (seed, 0, name), so a layer added elsewhere does not change it.
         """
         samples, dtype = _sample_shapes(sample_shape), _floating(dtype)
-        signature = Signature(_batch(samples, 2, dtype), training=True, dtype=dtype)
+        signature = Signature(_batch(samples, 2, (dtype,) * len(samples)), training=True, dtype=dtype)
         builder, graph = self._stage(signature)
+        dtypes = tuple("int64" if name in graph.integer_inputs else dtype for name in graph.inputs)
+        if graph.integer_inputs:
+            signature = replace(signature, inputs=_batch(samples, 2, dtypes))
+            builder, graph = self._stage(signature)
         holders = _holders(builder, graph)
         graph = self._freeze_in(graph, holders)
         self.samples, self.dtype, self.seed, self._graphs = samples, dtype, seed, {signature: graph}
-        self._holders = holders
+        self._holders, self.dtypes = holders, dtypes
         arrays = {name: self._first_value(builder, name) for name in builder.initializers}
         self.params = {name: arrays[name] for name in graph.parameters}
         self.state = {name: arrays[name] for name in graph.state}
         return self
+
+    def batch_of(self, n: int) -> tuple[tuple[Shape, str], ...]:
+        """(shape, dtype) of each input for a batch of ``n`` samples; InputError where not built."""
+        self._require_built()
+        return _batch(self.samples, n, self.dtypes)
 
     def _first_value(self, builder: Builder, name: str) -> Array:
         shape = builder.values[name].shape
@@ -224,7 +235,9 @@ class Model:
     def _predict_batch(self, arrays: tuple[Array, ...]) -> Array:
         graph = self.graph(tuple((a.shape, a.dtype.name) for a in arrays))
         given = dict(zip(graph.inputs, arrays, strict=True)) | self.params | self.state
-        return reference.forward(graph, reference.leaves(graph, given))[graph.outputs[0]]
+        env = reference.leaves(graph, given)
+        reference.require(graph, env)
+        return reference.forward(graph, env)[graph.outputs[0]]
 
     def predict_proba(self, X: Any, *, batch_size: int = 1024) -> Array:
         """Softmax of the logits over the last axis; for a single logit its sigmoid."""
@@ -234,14 +247,17 @@ class Model:
         return rules.get("sigmoid" if logits.shape[-1] == 1 else "softmax").call(np, logits)[0]
 
     def arrays(self, X: Any) -> tuple[Array, ...]:
-        """``X`` as a tuple of arrays, one per input, in the model's dtype; InputError where not built or empty."""
+        """``X`` as a tuple of arrays, one per input, in the model's dtype, indices in int64.
+
+        InputError where not built or empty, or where indices are no integers.
+        """
         self._require_built()
-        return as_inputs(X, self.dtype)
+        return as_inputs(X, self.dtypes)
 
     def summary(self) -> Summary:
         """Layers with output shapes, parameters and FLOPs of one sample forward and backward; prints as a table."""
         self._require_built()
-        return Summary.of(type(self).__name__, self.graph(_batch(self.samples, 1, self.dtype)), self.params)
+        return Summary.of(type(self).__name__, self.graph(self.batch_of(1)), self.params)
 
     def _require_built(self) -> None:
         if not self.built:
@@ -281,15 +297,19 @@ def input_names(count: int) -> tuple[str, ...]:
     return ("x",) if count == 1 else tuple(f"x{i}" for i in range(1, count + 1))
 
 
-def as_inputs(X: Any, dtype: str) -> tuple[Array, ...]:
-    """``X`` as a tuple of arrays of ``dtype``. InputError where empty or not numbers."""
+def as_inputs(X: Any, dtypes: tuple[str, ...]) -> tuple[Array, ...]:
+    """``X`` as a tuple of arrays of these dtypes. InputError where empty or not numbers, or not whole ones."""
     arrays = tuple(as_array(x, "x") for x in (X if isinstance(X, tuple) else (X,)))
     for name, a in zip(input_names(len(arrays)), arrays, strict=True):
         if a.dtype.kind not in "fiub":
             raise InputError("array_kind", where=name, got=f"{name}: {a.dtype}")
         if a.ndim == 0 or len(a) == 0:
             raise InputError("empty_batch", where=name, shape=list(a.shape))
-    return tuple(a.astype(dtype, copy=False) for a in arrays)
+    wanted = (*dtypes, *[dtypes[-1]] * (len(arrays) - len(dtypes)))  # another number of inputs is refused later
+    for name, a, dtype in zip(input_names(len(arrays)), arrays, wanted, strict=False):
+        if a.dtype.kind == "f" and np.dtype(dtype).kind == "i":
+            raise InputError("embedding_integers", where=name, got=f"{name}{list(a.shape)}: {a.dtype}")
+    return tuple(a.astype(dtype, copy=False) for a, dtype in zip(arrays, wanted, strict=False))
 
 
 def _sample_shapes(given: Any) -> Shapes:
@@ -313,5 +333,5 @@ def _floating(dtype: Any) -> str:
     return str(found.name)
 
 
-def _batch(samples: Shapes, n: int, dtype: str) -> tuple[tuple[Shape, str], ...]:
-    return tuple(((n, *s), dtype) for s in samples)
+def _batch(samples: Shapes, n: int, dtypes: tuple[str, ...]) -> tuple[tuple[Shape, str], ...]:
+    return tuple(((n, *s), dtype) for s, dtype in zip(samples, dtypes, strict=True))

@@ -71,6 +71,10 @@ class Rule:
     constants: frozenset[str] = frozenset()
     """Inputs without a gradient: labels, masks, indices."""
 
+    integers: frozenset[str] = frozenset()
+    """Constants that are whole numbers whatever the dtype of the rest: indices. A model keeps the inputs that they come
+    from as integers."""
+
     absent: Mapping[str, float] = field(default_factory=dict)
     """What an absent input stands for in the formulas, e.g. ``{"b": 0}``."""
 
@@ -180,8 +184,8 @@ def rule(name: str, forward: Callable[..., Any], backward: Callable[..., Any] | 
     """Make a :class:`Rule` and enter it in the registry. ValueError where the name is taken."""
     if name in REGISTRY:
         raise ValueError(f"rule {name!r} is defined twice")
-    constants = frozenset(parts.pop("constants", ()))
-    REGISTRY[name] = made = Rule(name, forward, backward, constants=constants, **parts)
+    parts |= {part: frozenset(parts.get(part, ())) for part in ("constants", "integers")}
+    REGISTRY[name] = made = Rule(name, forward, backward, **parts)
     return made
 
 

@@ -87,6 +87,7 @@ embedding = rule(
     shapes=shapes,
     formulas=("y[*n,d] = E[indices[*n],d]", "dE[v,d] = Sum(n, (indices[*n] == v) * dy[*n,d])"),
     constants=("indices",),
+    integers=("indices",),
     requires=requires,
     cases=cases,
     moves=True,

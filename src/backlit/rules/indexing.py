@@ -156,6 +156,7 @@ take = rule(
     shapes=take_shapes,
     formulas=MOVED,
     constants=("indices",),
+    integers=("indices",),
     cases=take_cases,
     source="Array API standard 2024.12, take",
     moves=True,

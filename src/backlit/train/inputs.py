@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from backlit import rules
 from backlit.core.errors import InputError
 from backlit.core.types import Array, Shape
+from backlit.data.mapped import blocks, is_mapped, opened
 from backlit.data.validate import as_array, check_features, check_lengths
+from backlit.engines import reference
 from backlit.nn.grad import build_for
 from backlit.nn.losses import Loss
 from backlit.nn.model import Model, input_names
@@ -16,17 +20,21 @@ from backlit.nn.targets import check_target, ignored
 from backlit.train.settings import Settings
 from backlit.train.step import Samples
 
+MAPPED_ROWS = 4096
+"""Rows of memory-mapped arrays that are looked at together."""
+
 
 def samples_of(model: Model, data: Any, loss: Loss, where: str, *, weights: Any = None, seed: int = 0) -> Samples:
     """``data`` = (X, y) as arrays in the model's dtype, checked; an unbuilt model is built for them.
 
+    A path of an ``.npy`` file is mapped into memory. What is mapped stays so: rows are converted when they are taken.
     Raises InputError for NaN, unequal lengths, wrong widths, labels out of range or of the wrong kind.
     """
     if not isinstance(model, Model):
         raise InputError("no_model", where="fit", got=repr(model))
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InputError("train_data", where=where, got=type(data).__name__)
-    X, y = data
+    X, y = map(opened, data)
     raw = X if isinstance(X, tuple) else (X,)
     target = as_array(y, f"y_{where}")
     for name, x in zip(input_names(len(raw)), raw, strict=True):
@@ -35,17 +43,37 @@ def samples_of(model: Model, data: Any, loss: Loss, where: str, *, weights: Any 
     check_features(target, f"y_{where}")
     build_for(model, X if isinstance(X, tuple) else np.asarray(X), seed=seed)
     with np.errstate(over="ignore"):
-        inputs, y = model.arrays(X), loss.target(target, model.dtype)
-    _check_range((*inputs, y), model.dtype, where)
-    made = Samples(inputs, y, _sample_weights(weights, len(target), model.dtype, where))
+        inputs, dtypes = _inputs(model, raw)
+        y = loss.target(target, model.dtype)
+        _check_range((*inputs, y), model.dtype, where)
+    made = Samples(inputs, y, _sample_weights(weights, len(target), model.dtype, where), dtypes)
     check_target(target, output_shape(model, made), loss, f"y_{where}")
-    made.graph(model, loss, training=False)  # staged once, so that widths clash here
+    _require_values(model, made, loss)
     return made
+
+
+def _inputs(model: Model, raw: tuple[Any, ...]) -> tuple[tuple[Array, ...], tuple[str, ...]]:
+    """Inputs as the model takes them; where one is mapped, all as they are, and the dtypes that their rows shall have."""
+    if not any(map(is_mapped, raw)):
+        return model.arrays(raw), ()
+    rows = model.arrays(tuple(np.asarray(x[:1]) for x in raw))
+    return tuple(np.asarray(x) for x in raw), tuple(a.dtype.name for a in rows)
+
+
+def _require_values(model: Model, samples: Samples, loss: Loss) -> None:
+    """Stage the graph, so that widths clash here, and show its rules all values that they may refuse."""
+    size = MAPPED_ROWS if samples.lazy else len(samples)
+    for start in range(0, len(samples), size):
+        part = samples.rows(slice(start, start + size))
+        graph = part.graph(model, loss, training=False)
+        if not any(rules.get(node.rule).requires for node in graph.nodes):
+            return
+        reference.require(graph, reference.leaves(graph, model.params | model.state | part.given(graph)))
 
 
 def _check_range(arrays: tuple[Array, ...], dtype: str, where: str) -> None:
     for name, a in zip((*input_names(len(arrays) - 1), "y"), arrays, strict=True):
-        if a.dtype.kind == "f" and not np.isfinite(a).all():
+        if a.dtype.kind == "f" and not all(np.isfinite(b.astype(dtype, copy=False)).all() for _, b in blocks(a)):
             most = f"|{name}| <= {np.finfo(dtype).max:.1e}"
             raise InputError(
                 "too_large", where=f"{name}_{where}", dtype=dtype, expected=most, got=f"|{name}| > {most[-7:]}"
@@ -54,8 +82,9 @@ def _check_range(arrays: tuple[Array, ...], dtype: str, where: str) -> None:
 
 def output_shape(model: Model, samples: Samples) -> Shape:
     """Shape of the model's output for these samples."""
-    graph = model.graph(tuple((x.shape, x.dtype.name) for x in samples.inputs))
-    return graph.values[graph.outputs[0]].shape
+    row = samples.rows(slice(0, 1))
+    graph = model.graph(tuple((x.shape, x.dtype.name) for x in row.inputs))
+    return (len(samples), *graph.values[graph.outputs[0]].shape[1:])
 
 
 def _sample_weights(weights: Any, count: int, dtype: str, where: str) -> Array | None:
@@ -84,11 +113,13 @@ def prepared(
     """(training samples with their weights, validation samples or None), checked; builds an unbuilt model."""
     loss = settings.loss
     train = samples_of(model, data, loss, "train", weights=sample_weight, seed=settings.seed)
-    train = with_class_weights(train, class_weight, loss, output_shape(model, train)[-1], "train")
+    train = with_class_weights(train, class_weight, loss, output_shape(model, train)[-1], "train", dtype=model.dtype)
     return train, None if validation is None else samples_of(model, validation, loss, "validation")
 
 
-def with_class_weights(samples: Samples, choice: Any, loss: Loss, width: int, where: str) -> Samples:
+def with_class_weights(
+    samples: Samples, choice: Any, loss: Loss, width: int, where: str, *, dtype: str = "float32"
+) -> Samples:
     """Sample weights times the weight of each sample's class; ``"balanced"`` is N / (classes · count of the class).
 
     ``width`` is the number of the model's outputs. InputError where targets are not classes or weights do not fit.
@@ -100,7 +131,7 @@ def with_class_weights(samples: Samples, choice: Any, loss: Loss, width: int, wh
     classes = max(width, 2)
     table = _class_table(choice, np.bincount(labels[counted], minlength=classes), where)
     weights = table[np.where(counted, labels, 0)] * samples.weight
-    return Samples(samples.inputs, samples.target, weights.astype(samples.inputs[0].dtype))
+    return replace(samples, weights=weights.astype(dtype))
 
 
 def _labels(y: Array, loss: Loss, width: int, where: str) -> Array:
