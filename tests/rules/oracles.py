@@ -227,9 +227,9 @@ def index_formulas(rule: Rule, case: Case) -> None:
     c = call(rule, case)
     values = bind(rule, c.inputs, c.outputs, c.attributes) | _source_of(c)
     values |= {f"d{n}": dy for n, dy in zip(rule.differentiated, c.dys if rule.backward else (), strict=True)}
-    arrays = {n: v for n, v in values.items() if n not in rule.attributes}
-    attributes = {n: values[n] for n in rule.attributes}
     computed = dict(zip(rule.outputs, c.outputs, strict=True)) | (_joined_gradients(c) if rule.backward else {})
+    arrays = {n: v for n, v in values.items() if n not in rule.attributes} | computed
+    attributes = {n: values[n] for n in rule.attributes}
     with mpmath.workdps(40):
         for target, formula in formulas_of(rule).items():
             if target in computed:

@@ -17,6 +17,7 @@ from rules import (
     test_by_hand_norms,
     test_by_hand_pairs,
     test_by_hand_products,
+    test_by_hand_recurrent,
     test_by_hand_reductions,
     test_by_hand_softmax,
 )
@@ -31,6 +32,7 @@ FAMILIES = (
     test_by_hand_norms,
     test_by_hand_pairs,
     test_by_hand_products,
+    test_by_hand_recurrent,
     test_by_hand_reductions,
     test_by_hand_softmax,
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from backlit.interop import images_torch
+
 
 def _axes(x: Any, axis: Any) -> tuple[int, ...]:
     return tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -175,7 +177,7 @@ def _scan(name: str) -> Any:
         ordered = [s[packed.sorted_indices][None] for s in states]
         hx = tuple(ordered) if name == "lstm" else ordered[0]
         weights = [t.eye(z.shape[2], dtype=z.dtype), U, *biases]
-        out = run_it(packed.data, packed.batch_sizes, hx, weights, bool(biases), 1, 0.0, False, False)[0]  # noqa: FBT003
+        out = run_it(packed.data, packed.batch_sizes, hx, weights, bool(biases), 1, 0.0, False, False)[0]
         made = t.nn.utils.rnn.PackedSequence(out, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return t.nn.utils.rnn.pad_packed_sequence(made, batch_first=True, total_length=z.shape[1])[0]
 
@@ -238,6 +240,7 @@ TABLE: dict[str, Any] = {
     "embedding": lambda t, indices, E: t.nn.functional.embedding(indices, E),
     "attention": _attention,
     **{name: _scan(name) for name in ("rnn", "lstm", "gru")},
+    **images_torch.EQUIVALENTS,
     "mse": _pointwise_loss("mse_loss"),
     "mae": _pointwise_loss("l1_loss"),
     "huber": _pointwise_loss("huber_loss"),

@@ -268,7 +268,11 @@ def entry_terms(formula: Formula, arrays: dict[str, Any], index: tuple[int, ...]
 def operands(call: NodeCall, u: Dys) -> dict[str, Any]:
     """Everything that the rule's formulas may name."""
     given = bind(call.rule, call.inputs, call.outputs, call.node.attributes)
-    return given | {f"d{n}": dy for n, dy in zip(call.rule.differentiated, u, strict=True)}
+    given |= {f"d{n}": dy for n, dy in zip(call.rule.differentiated, u, strict=True)}
+    gradients = {f"d{n}" for n in call.rule.differentiable}
+    if all(gradients.isdisjoint(f.names) for f in formulas_of(call.rule).values()):
+        return given
+    return given | {f"d{label}": g for label, g in call.backward(u).items()}
 
 
 def by_formula(bench: Bench, of: str, array: Array, index: tuple[int, ...]) -> Evidence | None:

@@ -99,7 +99,17 @@ class _Use:
         inputs = [None if i is None else trace.values[i] for i in self.node.inputs]
         bound = bind(self.rule, inputs, [trace.values[o] for o in self.node.outputs], self.node.attributes)
         outputs = zip(self.rule.outputs, self.node.outputs, strict=True)
-        return bound | {f"d{local}": trace.grads[name] for local, name in outputs if name in trace.grads}
+        bound |= {f"d{local}": trace.grads[name] for local, name in outputs if name in trace.grads}
+        return bound | self._shares(trace)
+
+    def _shares(self, trace: Trace) -> dict[str, Any]:
+        """The gradients by the inputs that this node sends back, where the formula reads some."""
+        wanted = formulas_of(self.rule)[self.target].names & {f"d{n}" for n in self.rule.differentiable}
+        if not wanted or self.rule.variadic:
+            return {}
+        sent = reference.node_gradients(self.node, trace.values, trace.grads, np)
+        places = (self.rule.differentiable[i] for _, i in differentiable_positions(self.node))
+        return {f"d{local}": g for local, (_, g) in zip(places, sent, strict=True)}
 
     def formula(self, trace: Trace) -> Formula:
         """The rule's formula as it is shown for this call: without what is absent or neutral in it."""
