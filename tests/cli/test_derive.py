@@ -33,7 +33,6 @@ def test_of_a_run_with_its_own_settings_and_numbers(capsys):
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_files(capsys, lang):
-    pytest.importorskip("latex2mathml")
     said, _ = called(capsys, "derive", "digits", *SMALL, "--out", "d.md", "--lang", lang)
     assert said.startswith("d.md")
     text = Path("d.md").read_text("utf-8")
@@ -45,10 +44,9 @@ def test_files(capsys, lang):
 
 
 def test_the_page_of_a_run_lies_in_its_folder(capsys):
-    pytest.importorskip("latex2mathml")
     called(capsys, "train", "digits", *TINY, "--out", "run")
     assert data_of(capsys, "derive", "run", "--html")["file"] == str(Path("run") / "derivation.html")
-    assert (Path("run") / "derivation.html").stat().st_size < 400_000
+    assert (Path("run") / "derivation.html").stat().st_size < 1_000_000
 
 
 def test_what_does_not_exist_is_refused(capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backlit.glass import symbols
+from backlit.rules.formula import parse
 
 
 @pytest.mark.parametrize(
@@ -34,8 +35,10 @@ def test_text(kind, name, want):
         ("grad", "dense1.z", r"\delta^{\text{dense1}}"),
         ("grad", "z", r"\delta"),
         ("value", "x", "x"),
-        ("value", "loss", r"\mathrm{loss}"),
-        ("grad", "loss", r"\frac{\partial L}{\partial \mathrm{loss}}"),
+        ("value", "loss", "L"),
+        ("grad", "loss", r"\frac{\partial L}{\partial L}"),
+        ("value", "batchnorm1.gamma", r"\gamma^{\text{batchnorm1}}"),
+        ("value", "loss.mass", r"\mathrm{mass}^{\text{loss}}"),
         ("update", "dense1.b", r"\Delta b^{\text{dense1}}"),
         ("value", "batchnorm1.running_mean", r"\mathrm{running\_mean}^{\text{batchnorm1}}"),
         ("value", "a.b.W", r"W^{\text{a.b}}"),
@@ -59,7 +62,12 @@ def test_the_names_of_a_rule_and_their_gradients_become_the_graphs():
         "x": r"a^{\text{dense1}}",
         "W": r"W^{\text{dense2}}",
         "z": r"z^{\text{dense2}}",
-        "dx": r"\frac{\partial L}{\partial a^{\text{dense1}}}",
-        "dW": r"\frac{\partial L}{\partial W^{\text{dense2}}}",
         "dz": r"\delta^{\text{dense2}}",
     }
+
+
+def test_indices_of_a_gradient_stand_below_its_line():
+    names = {"W": "dense2.W", "z": "dense2.z", "x": "x"}
+    shown = parse("dW[o,i] = Sum(n, dz[n,o] * x[n,i])").latex(symbols.latexes(names))
+    assert shown.startswith(r"\frac{\partial L}{\partial W^{\text{dense2}}_{o,i}} = ")
+    assert r"\delta^{\text{dense2}}_{n,o}" in shown

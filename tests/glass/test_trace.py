@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from unicodedata import east_asian_width
+
 import numpy as np
 import pytest
 
 import backlit as bl
 from backlit.core import files
 from backlit.core.errors import FileError, InputError, UnknownNameError
-from backlit.core.i18n import use_language
+from backlit.core.i18n import LANGUAGES, use_language
 from backlit.glass.trace import Trace, of_graph
 from backlit.graph.builder import Builder
 from glass.graphs import batch, mlp, of_everything, of_mlp
@@ -267,6 +269,19 @@ def test_printing_in_chinese():
     with use_language("zh"):
         assert "个样本" in str(of_mlp())
         assert "名称" in of_mlp()._repr_html_()
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_columns_line_up_in_a_terminal(lang):
+    """A full-width character takes two places."""
+    trace = of_mlp()
+    with use_language(lang):
+        _, head, rule, *rows = str(trace).splitlines()
+    places = lambda text: sum(2 if east_asian_width(c) in "WF" else 1 for c in text)  # noqa: E731
+    full = [line for line, row in zip(rows, trace.rows(), strict=True) if row[-1]]
+    assert len({places(line) for line in (head, rule, *full)}) == 1
+    second = places(head[: head.index({"en": "shape", "zh": "形状"}[lang])])
+    assert {line.index("[") for line in rows if "[" in line} == {second}
 
 
 def test_a_notebook_shows_a_table():

@@ -37,7 +37,7 @@ SAMPLES = 4
 
 @dataclass(frozen=True)
 class Derivation:
-    """A derivation as a document; ``str()`` of it is :meth:`markdown`, and notebooks show it."""
+    """A derivation as a document; ``str()`` of it is :meth:`markdown`, which notebooks show with its formulas."""
 
     title: str
     lang: str
@@ -60,10 +60,7 @@ class Derivation:
             return derive_blocks.markdown(self.blocks)
 
     def html(self) -> str:
-        """The document as one page without scripts and network; formulas are MathML.
-
-        InputError where the package latex2mathml (``backlit[report]``) is not installed.
-        """
+        """The document as one page that needs no network; KaTeX, which sets the formulas, is in it with its fonts."""
         with use_language(self.lang):
             return derive_html.page(self.blocks, title=self.title, lang="zh-CN" if self.lang == "zh" else "en")
 
@@ -74,12 +71,6 @@ class Derivation:
 
     def __str__(self) -> str:
         return self.markdown()
-
-    def _repr_html_(self) -> str | None:
-        try:
-            return derive_html.fragment(self.blocks)
-        except InputError:
-            return None
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
@@ -150,7 +141,7 @@ def _output(model: Model) -> tuple[tuple[int, ...], bool]:
     """(shape of one sample's output, True where no activation comes last)."""
     if not model.built:
         raise InputError("derive_needs_shape", where="derive", got="model.built = False")
-    graph = model.graph(tuple(((2, *s), model.dtype) for s in model.samples))
+    graph = model.graph(model.batch_of(2))
     name = graph.outputs[0]
     return graph.values[name].shape[1:], graph.producer[name].rule == "linear"
 
@@ -163,12 +154,14 @@ def _gives_logits(model: Model) -> bool:
 def _drawn(model: Model, loss: Loss, seed: int) -> tuple[Any, Array]:
     """A batch of samples and targets of the kind that the loss takes."""
     shape, _ = _output(model)
-    X = tuple(_draw(f"derive x{i}", s, seed, model.dtype) for i, s in enumerate(model.samples))
+    described = zip(model.samples, model.dtypes, strict=True)
+    X = tuple(_draw(f"derive x{i}", s, seed, dtype) for i, (s, dtype) in enumerate(described))
     return X if len(X) > 1 else X[0], _target(loss, shape, seed, model.dtype)
 
 
 def _draw(name: str, shape: tuple[int, ...], seed: int, dtype: str) -> Array:
-    return generator(seed, 0, name).normal(size=(SAMPLES, *shape)).astype(dtype)
+    rng, size = generator(seed, 0, name), (SAMPLES, *shape)
+    return rng.integers(0, 2, size) if dtype.startswith("int") else rng.normal(size=size).astype(dtype)
 
 
 def _target(loss: Loss, shape: tuple[int, ...], seed: int, dtype: str) -> Array:

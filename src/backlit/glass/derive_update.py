@@ -10,7 +10,7 @@ from backlit.glass.derive_equations import Equation
 from backlit.glass.derive_symbols import Mark
 from backlit.optim.base import Optimizer
 from backlit.rules import get
-from backlit.rules.formula import parse
+from backlit.rules.formula import Formula, parse
 
 _NEW = "new"
 """What the right side makes; it is shown by the name that it takes, whose old value the right side may read."""
@@ -45,6 +45,18 @@ def mark(name: str) -> Mark:
     return _MARKS.get(name, Mark(rf"\mathrm{{{name}}}".replace("_", r"\_")))
 
 
+def update_line(line: str) -> tuple[str, str, str]:
+    """(left, ←, right) in LaTeX of one of an optimizer's formulas, such as ``m = beta1 * m + (1 - beta1) * g``."""
+    name, formula = _parsed(line)
+    marks = {n: mark(n).latex() for n in (*formula.names, _NEW)}
+    return mark(name).latex(), r"\leftarrow", formula.latex(marks).partition(" = ")[2]
+
+
+def _parsed(line: str) -> tuple[str, Formula]:
+    name, _, right = line.partition(" = ")
+    return name, parse(f"{_NEW} = {_PARAMETER.sub('theta', right)}")
+
+
 def update_equations(optimizer: Optimizer, known: Mapping[str, Any]) -> Iterator[tuple[Equation, float]]:
     """Each formula of the update with the numbers it reads, and its value; in order, for one entry of a parameter.
 
@@ -52,8 +64,7 @@ def update_equations(optimizer: Optimizer, known: Mapping[str, Any]) -> Iterator
     """
     numbers: dict[str, Any] = dict(optimizer.options) | dict(known)
     for line in optimizer.formulas:
-        name, _, right = line.partition(" = ")
-        formula = parse(f"{_NEW} = {_PARAMETER.sub('theta', right)}")
+        name, formula = _parsed(line)
         marks = {n: mark(n) for n in (*formula.names, _NEW)}
         equation = Equation(name, formula, numbers | {"theta": numbers["p"]}, (), marks, 1, get("add"))
         numbers[name] = float(equation.evaluate())

@@ -15,7 +15,7 @@ import numpy as np
 from backlit.core.errors import InputError
 from backlit.core.i18n import say
 from backlit.core.names import lookup
-from backlit.core.tables import html_table
+from backlit.core.tables import html_table, text_table
 from backlit.core.types import Array
 from backlit.engines import reference
 from backlit.graph.graph import Graph
@@ -196,13 +196,8 @@ class Trace:
         return [(n, str(list(a.shape)), *_moments(a), _norm(self.grads.get(n))) for n, a in floats]
 
     def __str__(self) -> str:
-        table = [tuple(say("trace_columns").split("|")), *self.rows()]
-        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-        lines = [
-            "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
-            for r in table
-        ]
-        return "\n".join([self._title(), *lines])
+        rows = [say("trace_columns").split("|"), *self.rows()]
+        return "\n".join([self._title(), *text_table(rows, left=(0, 1))])
 
     def _title(self) -> str:
         if "opened" in self.notes:

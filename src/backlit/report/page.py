@@ -12,6 +12,7 @@ import numpy as np
 
 from backlit.core.errors import BacklitError, InputError
 from backlit.core.i18n import language
+from backlit.glass import katex
 from backlit.glass.trace import Trace
 from backlit.report import sections_run, sections_step
 from backlit.report.subject import Subject
@@ -69,11 +70,11 @@ def _document(name: str, body: str, lang: str) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="{TAGS[lang]}" data-lang="{lang}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(name)} · backlit</title>'
-        f'<link rel="icon" href="data:,"><style>{_resource("style.css")}</style></head>\n<body>'
+        f'<link rel="icon" href="data:,"><style>{katex.style()}{_resource("style.css")}</style></head>\n<body>'
         f'<header><div><p class="brand">backlit</p><h1>{escape(name)}</h1></div><div class="switches">{switches}'
         f'<button type="button" id="theme" aria-label="light / dark">◐</button></div></header>'
         f"<nav>{links}</nav>\n<main>{body}</main>\n<footer>{foot}</footer>"
-        f"<script>{_resource('script.js')}</script></body></html>\n"
+        f"<script>{katex.script()}</script><script>{_resource('script.js')}</script></body></html>\n"
     )
 
 

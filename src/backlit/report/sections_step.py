@@ -10,11 +10,14 @@ import numpy as np
 
 from backlit.core.errors import InputError
 from backlit.core.tables import amount
+from backlit.glass import katex
 from backlit.glass.certificate import Certificate
 from backlit.glass.check import check
 from backlit.glass.cost import CostLedger, cost
+from backlit.glass.derive_numbers import number as latex_number
+from backlit.glass.derive_update import update_line
 from backlit.glass.flow import FlowLedger, flow
-from backlit.glass.receipts import Entry, Receipt, short
+from backlit.glass.receipts import Entry, Receipt, Step, short
 from backlit.glass.trace import Trace
 from backlit.glass.walk import walk
 from backlit.report.charts import bars, histogram
@@ -164,10 +167,14 @@ def _receipt(r: Receipt) -> str:
     head = f"<div class=entry>{code(r.entry)} <span>= {number(r.value, 6)}</span></div>"
     if not r.rule:
         return f"<li>{head}<p class=note>{both_of(lambda: escape(r.verdict()))}</p></li>"
-    lines = "".join(f"<div>{escape(step.formula)} <span>= {number(step.value, 6)}</span></div>" for step in r.steps)
-    working = f"<div class=steps>{lines}</div>" if r.steps else f"<div class=math>{formula(r.latex, r.formula)}</div>"
+    working = katex.equations(map(_step, r.steps)) if r.steps else formula(r.latex, r.formula)
     told = f"<p class='note mark {'ok' if r.ok else 'bad'}'>{both_of(lambda: escape(r.verdict()))}</p>"
     return f"<li>{head}{working}{_terms(r)}{told}</li>"
+
+
+def _step(step: Step) -> tuple[str, str, str]:
+    left, arrow, right = update_line(step.formula)
+    return left, arrow, f"{right} = {latex_number(step.value, 6)}"
 
 
 def _terms(r: Receipt) -> str:
@@ -179,7 +186,7 @@ def _terms(r: Receipt) -> str:
     more = sum(t.value for t in rest), _percent(sum(t.share for t in rest))
     below = ""
     if rest:
-        below = f"<p class=note>{both('receipt_more', count=len(rest), value=short(more[0]), share=more[1])}</p>"
+        below = f"<p class=note>{both('receipt_more', count=len(rest), value=number(more[0], 6), share=more[1])}</p>"
     return table(columns("report_term_columns"), rows, texts=(0, 3)) + below
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cache
 from html import escape
 from typing import Any
 
 from backlit.core.i18n import LANGUAGES, say, use_language
+from backlit.glass import katex
 
 TAGS = {"en": "en", "zh": "zh-CN"}
 """Languages of the catalogue -> the page's ``lang`` attributes."""
@@ -56,8 +55,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, texts: Collect
 
 
 def code(text: object) -> str:
-    """A name, as it is written in a program."""
-    return f"<code>{escape(str(text))}</code>"
+    """A name, as it is written in a program; where it is too long for its place it is broken before its index."""
+    return f"<code>{escape(str(text)).replace('[', '<wbr>[')}</code>"
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -68,18 +67,5 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def formula(latex: str, text: str) -> str:
-    """A formula as MathML; as ``text`` where there is no LaTeX, or the package that converts it is not installed."""
-    convert = _converter()
-    if not latex or convert is None:
-        return code(text)
-    return str(convert(re.sub(r"\\(sum|max|min)_", r"\\\1\\limits_", latex), display="block"))
-
-
-@cache
-def _converter() -> Callable[..., str] | None:
-    try:
-        from latex2mathml.converter import convert
-    except ImportError:
-        return None
-    made: Callable[..., str] = convert
-    return made
+    """A formula set on its own; as ``text`` where there is no LaTeX."""
+    return katex.equations([("", "", latex)]) if latex else code(text)
