@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backlit._facade import fit as fit
     from backlit._facade import open_run as open_run
     from backlit.core.errors import BacklitError as BacklitError
+    from backlit.data import augment as augment
     from backlit.glass.check import check as check
     from backlit.glass.cost import cost as cost
     from backlit.glass.derive import Derivation as Derivation
@@ -90,6 +91,12 @@ if TYPE_CHECKING:
     from backlit.nn.layers import (
         Tanh as Tanh,
     )
+    from backlit.nn.layers_attention import Embedding as Embedding
+    from backlit.nn.layers_attention import MultiHeadAttention as MultiHeadAttention
+    from backlit.nn.layers_attention import PositionalEmbedding as PositionalEmbedding
+    from backlit.nn.layers_attention import SinusoidalPositions as SinusoidalPositions
+    from backlit.nn.layers_attention import TransformerBlock as TransformerBlock
+    from backlit.nn.layers_attention import TransformerDecoderBlock as TransformerDecoderBlock
     from backlit.nn.losses import (
         MAE as MAE,
     )
@@ -182,6 +189,8 @@ _HOMES = {
     "nn.layer": "Layer",
     "nn.layers": "ELU GELU SELU Activation Add BatchNorm Concatenate Dense Dropout Flatten LayerNorm LeakyReLU Mish "
     "ReLU Reshape RMSNorm Sigmoid SiLU Softmax Softplus Tanh",
+    "nn.layers_attention": "Embedding MultiHeadAttention PositionalEmbedding SinusoidalPositions TransformerBlock "
+    "TransformerDecoderBlock",
     "nn.losses": "MAE MSE BinaryCrossEntropy Huber KLDivergence SoftmaxCrossEntropy",
     "nn.model": "Model Sequential",
     "nn.store": "load save",
@@ -192,7 +201,13 @@ _HOMES = {
 }
 """Module -> the public names it gives; the block above says the same to type checkers."""
 
-_MODULES = {"data": "data", "ops": "graph.functions", "init": "nn.initializers", "metrics": "train.metrics"}
+_MODULES = {
+    "augment": "data.augment",
+    "data": "data",
+    "init": "nn.initializers",
+    "metrics": "train.metrics",
+    "ops": "graph.functions",
+}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 __all__ = sorted([*_HOME_OF, *_MODULES, "__version__"])  # noqa: PLE0605  derived from the tables above
 

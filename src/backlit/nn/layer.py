@@ -39,6 +39,10 @@ class Scope:
     owner: str
     prefix: str
 
+    def part(self, name: str) -> Scope:
+        """Where a layer inside this one puts its things: ``block1.attention.Wqkv``."""
+        return Scope(self.builder, f"{self.owner}.{name}", f"{self.prefix}.{name}")
+
     def parameter(self, name: str, shape: Shape, init: Initializer) -> Symbolic:
         """The parameter ``<layer>.<name>``."""
         return self.builder.parameter(f"{self.owner}.{name}", shape, init)

@@ -288,8 +288,14 @@ class Sequential(Model):
 
 
 def _holders(builder: Builder, graph: Graph) -> dict[str, tuple[str, ...]]:
-    """Layers and parameters by name, each with its parameters."""
-    return {layer: tuple(p) for layer, p in builder.holders.items()} | {p: (p,) for p in graph.parameters}
+    """Layers, parts of layers (``block1.attention``) and parameters by name, each with its parameters."""
+    parts: dict[str, tuple[str, ...]] = {}
+    for name in graph.parameters:
+        pieces = name.split(".")
+        for k in range(1, len(pieces)):
+            part = ".".join(pieces[:k])
+            parts[part] = (*parts.get(part, ()), name)
+    return parts | {layer: tuple(p) for layer, p in builder.holders.items()} | {p: (p,) for p in graph.parameters}
 
 
 def input_names(count: int) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def from_recipe(value: Any, known: dict[int, Any] | None = None) -> Any:
 
 
 def _kinds() -> dict[str, Any]:
-    from backlit.nn import layers  # noqa: F401  defining its classes fills Layer.KINDS
+    from backlit.nn import layers, layers_attention  # noqa: F401  defining their classes fills Layer.KINDS
 
     starts = (
         getattr(initializers, n) for n in ("Zeros", "Constant", "Normal", "Uniform", "VarianceScaling", "Orthogonal")
