@@ -240,6 +240,7 @@ TABLE: dict[str, Any] = {
     "embedding": lambda t, indices, E: t.nn.functional.embedding(indices, E),
     "attention": _attention,
     **{name: _scan(name) for name in ("rnn", "lstm", "gru")},
+    "stop_gradient": lambda t, x: x.detach(),
     **images_torch.EQUIVALENTS,
     "mse": _pointwise_loss("mse_loss"),
     "mae": _pointwise_loss("l1_loss"),

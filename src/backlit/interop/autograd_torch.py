@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from backlit.core.types import Array
+from backlit.interop import images_torch
 from backlit.rules import Rule
 
 
@@ -142,4 +143,5 @@ EQUIVALENTS: dict[str, Callable[..., Any]] = {
     "kl_divergence": _kl_divergence,
     "softmax_cross_entropy": _cross_entropy,
     "softmax_cross_entropy_soft": _cross_entropy,
+    **images_torch.EQUIVALENTS,
 }
