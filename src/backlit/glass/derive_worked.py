@@ -103,12 +103,13 @@ class Worked:
             if layer in self.sections.layers
             else _largest(self._grads[self.sections.output][self.sample])
         )
-        full = (self.sample, *unit)
-        if value.ndim == len(full) and value.shape[0] == samples:
-            return tuple(min(i, n - 1) for i, n in zip(full, value.shape, strict=True))
         if value.ndim == 1 and self._per_sample(name):
             return (self.sample,)
-        return tuple(min(i, n - 1) for i, n in zip(unit[-value.ndim :] if value.ndim else (), value.shape, strict=True))
+        sampled = value.ndim > 1 and value.shape[0] == samples
+        rest = value.shape[sampled:]
+        near = ((0,) * len(rest) + unit)[len(unit) :]  # as many as there are axes, the last ones the unit's
+        place: Index = tuple(min(i, n - 1) for i, n in zip(near, rest, strict=True))
+        return (self.sample, *place) if sampled else place
 
     def _per_sample(self, name: str) -> bool:
         """True for a statistic of each sample, as layer normalisation has it."""
