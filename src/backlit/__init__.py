@@ -97,6 +97,15 @@ if TYPE_CHECKING:
     from backlit.nn.layers_attention import SinusoidalPositions as SinusoidalPositions
     from backlit.nn.layers_attention import TransformerBlock as TransformerBlock
     from backlit.nn.layers_attention import TransformerDecoderBlock as TransformerDecoderBlock
+    from backlit.nn.layers_recurrent import (
+        GRU as GRU,
+    )
+    from backlit.nn.layers_recurrent import (
+        LSTM as LSTM,
+    )
+    from backlit.nn.layers_recurrent import (
+        RNN as RNN,
+    )
     from backlit.nn.losses import (
         MAE as MAE,
     )
@@ -191,6 +200,7 @@ _HOMES = {
     "ReLU Reshape RMSNorm Sigmoid SiLU Softmax Softplus Tanh",
     "nn.layers_attention": "Embedding MultiHeadAttention PositionalEmbedding SinusoidalPositions TransformerBlock "
     "TransformerDecoderBlock",
+    "nn.layers_recurrent": "GRU LSTM RNN",
     "nn.losses": "MAE MSE BinaryCrossEntropy Huber KLDivergence SoftmaxCrossEntropy",
     "nn.model": "Model Sequential",
     "nn.store": "load save",

@@ -91,6 +91,7 @@ TABLE = [
         },
         scale=6,
     ),
+    Worked("stop_gradient", "the same numbers", given={"x": [1, -2]}, gives={"y": [1, -2]}),
 ]
 
 

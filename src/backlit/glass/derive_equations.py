@@ -18,7 +18,7 @@ from backlit.core.types import Array
 from backlit.glass.derive_matrix import Matrix, matrix_form
 from backlit.glass.derive_simplify import facts, simplified, slope, whole
 from backlit.glass.derive_symbols import Mark, Printer, Symbols
-from backlit.glass.explain import positions
+from backlit.glass.explain import positions, shares
 from backlit.glass.trace import Trace
 from backlit.graph.graph import Node, differentiable_positions
 from backlit.rules import Rule
@@ -121,9 +121,9 @@ class Equation:
         return Source.of(self.rule.backward if self.name.startswith("∂") else self.rule.forward)
 
     def chain(self) -> str | None:
-        r"""The chain rule before it is worked out, ``\sum_j \frac{∂L}{∂z_j} \frac{∂z_j}{∂a_k}``; None for the loss."""
+        r"""The chain rule, not yet worked out, ``\sum_j \frac{∂L}{∂z_j} \frac{∂z_j}{∂a_k}``, where it has that form."""
         outputs = [o for o in self.rule.differentiated if f"d{o}" in self.formula.names]
-        if len(outputs) != 1 or self.formula.moves:
+        if len(outputs) != 1 or self.formula.moves or _calculates(self.formula, f"d{outputs[0]}"):
             return None
         own, printer = self.formula.target[1:], self.printer
         found = _widest(self.formula, f"d{outputs[0]}")
@@ -137,6 +137,12 @@ class Equation:
         )
         sums = rf"\sum_{{{below}}} " if over else ""
         return rf"{sums}\frac{{\partial L}}{{\partial {inner}}} \cdot \frac{{\partial {inner}}}{{\partial {lower}}}"
+
+
+def _calculates(formula: Formula, name: str) -> bool:
+    """True where the formula reads ``name`` at calculated indices: then no letters say what is summed over."""
+    reads = (n for n in ast.walk(formula.expression) if isinstance(n, ast.Subscript) and ast.unparse(n.value) == name)
+    return any(not isinstance(i, ast.Name | ast.Starred) for n in reads for i in subscripts(n))
 
 
 def _widest(formula: Formula, name: str) -> tuple[list[str], list[str]] | None:
@@ -248,7 +254,7 @@ class Equations:
         found |= {f"d{o}": self.trace.grads[v] for o, v in outputs if v in self.trace.grads}
         if rule.moves:
             found["source"] = positions(node, inputs)
-        return found
+        return found | shares(self.trace, node)
 
     def _scalars(self, node: Node, rule: Rule) -> dict[str, float]:
         """Inputs that are a constant number of the graph, by the rule's names."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from backlit.glass.derive_equations import Equation
-from backlit.rules._formula_eval import FLOAT, Evaluation
+from backlit.rules._formula_eval import FLOAT, BesideError, Evaluation
 from backlit.rules._formula_print import ADD, ATOM, MULTIPLY, NEGATE, SUM, LatexPrinter
 from backlit.rules._formula_syntax import function_name, is_over_index
 
@@ -73,10 +74,13 @@ class Filled(LatexPrinter):
         if not is_over_index(node):
             return super().visit_Call(node)
         name, body = function_name(node), node.args[-1]
-        if name in ("Count", "Max", "Min"):
+        if name in ("Count", "Max", "Min", "Prod"):
             return self._number(node)
         show = self._number if _nested(body) else self.visit
-        terms = [show(body) for _ in self.here.inside(node)]
+        terms = list[tuple[str, int]]()
+        for _ in self.here.inside(node):
+            with suppress(BesideError):
+                terms.append(show(body))
         if name == "Sum":
             return _joined([t if p >= SUM else f"({t})" for t, p in terms]), ATOM if len(terms) == 1 else ADD
         if len(terms) == 1:

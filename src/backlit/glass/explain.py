@@ -100,16 +100,7 @@ class _Use:
         bound = bind(self.rule, inputs, [trace.values[o] for o in self.node.outputs], self.node.attributes)
         outputs = zip(self.rule.outputs, self.node.outputs, strict=True)
         bound |= {f"d{local}": trace.grads[name] for local, name in outputs if name in trace.grads}
-        return bound | self._shares(trace)
-
-    def _shares(self, trace: Trace) -> dict[str, Any]:
-        """The gradients by the inputs that this node sends back, where the formula reads some."""
-        wanted = formulas_of(self.rule)[self.target].names & {f"d{n}" for n in self.rule.differentiable}
-        if not wanted or self.rule.variadic:
-            return {}
-        sent = reference.node_gradients(self.node, trace.values, trace.grads, np)
-        places = (self.rule.differentiable[i] for _, i in differentiable_positions(self.node))
-        return {f"d{local}": g for local, (_, g) in zip(places, sent, strict=True)}
+        return bound | shares(trace, self.node)
 
     def formula(self, trace: Trace) -> Formula:
         """The rule's formula as it is shown for this call: without what is absent or neutral in it."""
@@ -122,6 +113,18 @@ class _Use:
         if local in self.names:
             return Entry("value", self.names[local], index)
         return Entry("grad", self.names[local.removeprefix("d")], index)
+
+
+def shares(trace: Trace, node: Node) -> dict[str, Array]:
+    """``d<input>`` -> what the node sends back there, where formulas of its rule read such, as recursions do."""
+    rule = rules.get(node.rule)
+    read = {name for f in formulas_of(rule).values() for name in f.names}
+    reached = any(o in trace.grads for o in node.outputs)
+    if rule.variadic or not reached or read.isdisjoint(f"d{n}" for n in rule.differentiable):
+        return {}
+    sent = reference.node_gradients(node, trace.values, trace.grads, np)
+    places = (rule.differentiable[i] for _, i in differentiable_positions(node))
+    return {f"d{local}": gradient for local, (_, gradient) in zip(places, sent, strict=True)}
 
 
 def _of_value(trace: Trace, entry: Entry) -> Receipt:

@@ -118,14 +118,15 @@ def from_recipe(value: Any, known: dict[int, Any] | None = None) -> Any:
     if issubclass(kind, Layer | Model):
         known[number] = None  # numbered from the outside in, as when written
     settings = {k: from_recipe(v, known) for k, v in value.items() if k != "kind"}
-    made = kind(*settings.pop("layers", ()), **settings)
+    parts = settings.pop("layers") if isinstance(settings.get("layers"), tuple) else ()  # for some kinds it is a number
+    made = kind(*parts, **settings)
     if number in known:
         known[number] = made
     return made
 
 
 def _kinds() -> dict[str, Any]:
-    from backlit.nn import layers, layers_attention  # noqa: F401  defining their classes fills Layer.KINDS
+    from backlit.nn import layers, layers_attention, layers_recurrent  # noqa: F401  defining their classes fills Layer.KINDS
 
     starts = (
         getattr(initializers, n) for n in ("Zeros", "Constant", "Normal", "Uniform", "VarianceScaling", "Orthogonal")
