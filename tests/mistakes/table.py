@@ -371,4 +371,42 @@ FILES = [
             FileError, "BL510", ("winequality-red.csv", "c9614512e980", "SHA-256"), (), with_wrong_wine),
 ]  # fmt: skip
 
-TABLE = [*ARRAYS, *OPTIONS, *MODELS, *FILES]
+# --- sequences ------------------------------------------------------------------------------------------------------
+
+IDS = RNG.integers(0, 5, (20, 6))
+SHOWN = np.ones((20, 6))
+
+
+def tokens(length=6, heads=2):
+    return mlp(bl.Embedding(5, 4), bl.PositionalEmbedding(length), bl.TransformerBlock(heads), bl.Dense(5))
+
+
+def padded():
+    return bl.Model(lambda ids, mask: bl.Dense(5)(bl.TransformerBlock(2)(bl.Embedding(5, 4)(ids), mask=mask)))
+
+
+SEQUENCES = [
+    Mistake("a token id out of range in training", lambda _: fit(tokens(), (changed(IDS, (7, 2), 5), IDS)),
+            InputError, "BL170", ("embedding1.a", "indices[7, 2] = 5", "0 ≤ indices < 5"), ("Embedding(n, d)",)),
+    Mistake("a token id out of range in prediction", lambda _: tokens().build((6,)).predict(changed(IDS, (3, 1), -1)),
+            InputError, "BL170", ("embedding1.a", "indices[3, 1] = -1")),
+    Mistake("token ids as floats", lambda _: fit(tokens(), (IDS * 1.0, IDS)),
+            InputError, "BL171", ("x[20, 6]", "float64"), ("X.astype(int)",)),
+    Mistake("a sequence longer than the position table", lambda _: fit(tokens(length=5), (IDS, IDS)),
+            InputError, "BL330", ("positions1", "T ≤ 5", "x[2, 6, 4]"), ("PositionalEmbedding(length)",)),
+    Mistake("heads that do not divide the width", lambda _: fit(tokens(heads=3), (IDS, IDS)),
+            InputError, "BL172", ("block1.attention.a", " 4", "heads = 3")),
+    Mistake("a mask that hides everything", lambda _: fit(padded(), ((IDS, changed(SHOWN, 4, 0)), IDS)),
+            InputError, "BL175", ("block1.attention.a", "mask[4] = 0")),
+    Mistake("a mask of another length", lambda _: fit(padded(), ((IDS, SHOWN[:, 1:]), IDS)),
+            InputError, "BL174", ("block1.attention.a", "mask[2, 6]", "mask[2, 5]")),
+    Mistake("attention over rows of features", lambda _: fit(mlp(bl.MultiHeadAttention(2), bl.Dense(3))),
+            InputError, "BL331", ("attention1", "x[N, T, D]", "x[2, 4]"), ("Embedding(n, d)",)),
+    Mistake("causal attention to a sequence of another length",
+            lambda _: bl.Model(bl.MultiHeadAttention(2, causal=True)).build(((6, 4), (5, 4))),
+            InputError, "BL173", ("attention1.a", "k[2, 5, 4]")),
+    Mistake("a label out of range in a sequence", lambda _: fit(tokens(), (IDS, changed(IDS, (0, 3), 9))),
+            InputError, "BL525", ("y_train", " 9")),
+]  # fmt: skip
+
+TABLE = [*ARRAYS, *OPTIONS, *MODELS, *FILES, *SEQUENCES]
