@@ -97,6 +97,36 @@ if TYPE_CHECKING:
     from backlit.nn.layers_attention import SinusoidalPositions as SinusoidalPositions
     from backlit.nn.layers_attention import TransformerBlock as TransformerBlock
     from backlit.nn.layers_attention import TransformerDecoderBlock as TransformerDecoderBlock
+    from backlit.nn.layers_conv import (
+        AdaptiveAvgPool2D as AdaptiveAvgPool2D,
+    )
+    from backlit.nn.layers_conv import (
+        AvgPool2D as AvgPool2D,
+    )
+    from backlit.nn.layers_conv import (
+        Conv1D as Conv1D,
+    )
+    from backlit.nn.layers_conv import (
+        Conv2D as Conv2D,
+    )
+    from backlit.nn.layers_conv import (
+        ConvTranspose2D as ConvTranspose2D,
+    )
+    from backlit.nn.layers_conv import (
+        GlobalAvgPool2D as GlobalAvgPool2D,
+    )
+    from backlit.nn.layers_conv import (
+        GroupNorm as GroupNorm,
+    )
+    from backlit.nn.layers_conv import (
+        InstanceNorm as InstanceNorm,
+    )
+    from backlit.nn.layers_conv import (
+        MaxPool2D as MaxPool2D,
+    )
+    from backlit.nn.layers_conv import (
+        UpSample2D as UpSample2D,
+    )
     from backlit.nn.layers_recurrent import (
         GRU as GRU,
     )
@@ -201,6 +231,8 @@ _HOMES = {
     "nn.layers_attention": "Embedding MultiHeadAttention PositionalEmbedding SinusoidalPositions TransformerBlock "
     "TransformerDecoderBlock",
     "nn.layers_recurrent": "GRU LSTM RNN",
+    "nn.layers_conv": "AdaptiveAvgPool2D AvgPool2D Conv1D Conv2D ConvTranspose2D GlobalAvgPool2D GroupNorm InstanceNorm "
+    "MaxPool2D UpSample2D",
     "nn.losses": "MAE MSE BinaryCrossEntropy Huber KLDivergence SoftmaxCrossEntropy",
     "nn.model": "Model Sequential",
     "nn.store": "load save",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backlit.data.preprocessing import ArrayPreprocessing, Preprocessing, TablePreprocessing
     from backlit.data.remarks import Remark
     from backlit.data.scaling import Scaler, Target
+    from backlit.data.sequences import Padded, pad
     from backlit.data.validate import check_features, check_labels, check_lengths
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "preprocessing": "ArrayPreprocessing Preprocessing TablePreprocessing",
     "remarks": "Remark",
     "scaling": "Scaler Target",
+    "sequences": "Padded pad",
     "validate": "check_features check_labels check_lengths",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -43,6 +45,7 @@ __all__ = [
     "NAMES",
     "ArrayPreprocessing",
     "Dataset",
+    "Padded",
     "Preprocessing",
     "Remark",
     "Scaler",
@@ -56,5 +59,6 @@ __all__ = [
     "from_csv",
     "from_npz",
     "load",
+    "pad",
     "read_inputs",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from backlit.core.errors import InputError
 from backlit.core.types import Array
+from backlit.data.mapped import blocks
 
 
 def check_features(X: Array, where: str = "X") -> None:
@@ -32,10 +33,16 @@ def as_array(X: Array, where: str = "X") -> Array:
 
 
 def _check_finite(X: Array, where: str) -> None:
-    if X.dtype.kind != "f" or np.isfinite(X).all():
+    if X.dtype.kind != "f":
         return
-    bad = np.argwhere(~np.isfinite(X))
-    raise InputError("data_not_finite", where=where, value=X[tuple(bad[0])], index=bad[0].tolist(), count=len(bad))
+    bad = [
+        (start + int(row), *map(int, place))
+        for start, block in blocks(X)
+        if not np.isfinite(block).all()
+        for row, *place in np.argwhere(~np.isfinite(block))
+    ]
+    if bad:
+        raise InputError("data_not_finite", where=where, value=X[bad[0]], index=list(bad[0]), count=len(bad))
 
 
 def check_labels(y: Array, classes: int, where: str = "y", *, ignore: int | None = None) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from backlit.core.types import Array
 from backlit.nn import losses, store
 from backlit.nn.model import Model
 from backlit.nn.targets import ignored
-from backlit.train import metrics
+from backlit.train import jumps, metrics
 from backlit.train.batches import Batches
-from backlit.train.inputs import prepared
+from backlit.train.feeding import Feed, Feeding, Loader, settled, workers_for
+from backlit.train.inputs import output_shape, prepared
 from backlit.train.metrics import Metric
 from backlit.train.progress import Progress
 from backlit.train.recording import Recorder
@@ -65,12 +66,15 @@ def fit(
     snapshot_mb: float = 256.0,
     record: bool = True,
     notes: dict[str, Any] | None = None,
+    augment: Any = None,
+    workers: int | None = None,
 ) -> Run:
     """Train ``model`` on ``data`` = (X, y) and return the :class:`Run`.
 
     Arrays hold samples along the first axis: X[N, …] (a tuple of arrays for several inputs); y[N] integer labels, or
     values y[N, K] (y[N] for one output). An unbuilt model is built for X with ``seed``; the trained parameters are in
-    ``model.params``.
+    ``model.params``. A memory-mapped array, or the path of an ``.npy`` file, stays in its file: it is checked once, and
+    then read a mini-batch at a time.
 
     - ``loss``, ``optimizer``: a name or a recipe; the optimizer's learning rate may be a schedule.
     - ``epochs`` (the most there will be), ``batch_size``, ``shuffle``, ``seed``: the order of samples is a function of
@@ -87,6 +91,9 @@ def fit(
       (:mod:`backlit.train.recording` says which); it changes no number of the run.
     - ``callbacks``: called with each event (:mod:`backlit.core.events`); one that answers "stop" ends the run.
     - ``notes``: JSON values for ``run.json``.
+    - ``augment``: changes of each training batch, in order, drawn by (seed, step, sample), ``bl.augment.Crop(4)``, ….
+    - ``workers``: threads that prepare mini-batches ahead, 0 for none; one where batches are augmented or read from a
+      file, unless told. It changes no number of the run.
 
     Raises InputError for arrays or options that do not fit, FileError for what cannot be read or written, NumericError
     where a loss, gradient or new parameter is not finite, naming step, node and last good snapshot; ``model.params``
@@ -96,14 +103,16 @@ def fit(
     settings = Settings.of(
         loss=loss, optimizer=optimizer, metrics_=metrics, early_stopping=early_stopping, until=until, epochs=epochs,
         batch_size=batch_size, seed=seed, shuffle=shuffle, accumulate=accumulate, clip=clip, engine=engine,
+        augment=augment,
     )  # fmt: skip
     settings.check_monitors(validation=validation is not None)
     weights = {"sample_weight": sample_weight, "class_weight": class_weight}
     train, held = prepared(model, data, validation, settings, **weights)
+    settings = replace(settings, augment=settled(settings.augment, train, output_shape(model, train), settings.loss))
     place = None if run_dir is None else RunDir(Path(run_dir), snapshot_mb)
     bus, notes = Bus(list(callbacks)), dict(notes or {})
     trainer = Trainer(model, train, held, settings, place, bus, snapshot_every, notes, record=record)
-    with trainer.interruptible(), np.errstate(all="ignore"):
+    with trainer.interruptible(), trainer.loading(workers), np.errstate(all="ignore"):
         return trainer.run(resume=resume, overwrite=overwrite)
 
 
@@ -130,12 +139,19 @@ class Trainer:
     result: Run = field(init=False)
     progress: Progress = field(init=False)
     recorder: Recorder | None = field(init=False, default=None)
+    feeding: Feeding | None = field(init=False, default=None)
+    """Where steps take their mini-batches from, if not from ``feed`` itself."""
 
     @cached_property
     def stepper(self) -> Stepper:
         """Who does the steps."""
-        options = {"recorder": self.recorder}
+        options = {"recorder": self.recorder, "feed": self.feeding or self.feed}
         return stepper(self.settings.engine, self.model, self.train, self.settings, self.batches, **options)
+
+    @cached_property
+    def feed(self) -> Feed:
+        """The mini-batches of every step."""
+        return Feed.of(self.train, self.settings, self.batches)
 
     @property
     def batches(self) -> Batches:
@@ -200,7 +216,9 @@ class Trainer:
 
     def _resume(self, place: RunDir) -> None:
         """Go on from the last snapshot; the run must be the same but for its number of epochs."""
-        old, new = place.read_record(), self._record()
+        old = place.read_record()
+        self.settings = replace(self.settings, threads=old["settings"].get("threads", 1))
+        new = self._record()
         for part, free in (("settings", "epochs"), ("model", "seed"), ("data", "")):
             told, tells = ({k: v for k, v in plain(r[part]).items() if k != free} for r in (old, new))
             require_same(told, tells, str(place.path), part)
@@ -277,6 +295,7 @@ class Trainer:
     def _add(self, found: Stretch, rate: float) -> None:
         """Add steps to the sums of the epoch, one after another, so that it does not matter how they were grouped."""
         sums, s = self.progress.sums, self.settings
+        self.progress.jumps = jumps.watch(self.progress.jumps, found.losses)
         loss, mass = map(float, sums.get("loss", (0.0, 0.0)))
         norm, count = map(float, sums.get("gradient_norm", (0.0, 0.0)))
         for i, m in enumerate(found.masses):
@@ -297,6 +316,8 @@ class Trainer:
                 self.progress.add(name, batch)
 
     def _after_step(self) -> None:
+        if self._snapshot_due():
+            self.progress.jumps = jumps.close(self.progress.jumps, self.progress.step)
         if self.wish and not self.progress.reason:
             self.progress.reason = self.wish
         if not self.progress.reason and self._snapshot_due():
@@ -376,6 +397,16 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
+
+    @contextmanager
+    def loading(self, workers: int | None) -> Iterator[None]:
+        """Prepare mini-batches ahead in so many threads, see :func:`workers_for`."""
+        count = workers_for(workers, self.feed)
+        if not count:
+            yield
+            return
+        with Loader(self.feed, self.steps, count) as self.feeding:
+            yield
 
     def _interrupt(self, *_: object) -> None:
         if self.wish == "interrupted":

@@ -20,7 +20,7 @@ from backlit.nn.targets import check_target, ignored
 from backlit.train.settings import Settings
 from backlit.train.step import Samples
 
-MAPPED_ROWS = 4096
+MAPPED_ROWS = 256
 """Rows of memory-mapped arrays that are looked at together."""
 
 
@@ -53,7 +53,7 @@ def samples_of(model: Model, data: Any, loss: Loss, where: str, *, weights: Any 
 
 
 def _inputs(model: Model, raw: tuple[Any, ...]) -> tuple[tuple[Array, ...], tuple[str, ...]]:
-    """Inputs as the model takes them; where one is mapped, all as they are, and the dtypes that their rows shall have."""
+    """Inputs as the model takes them; where one is mapped, all as they are, and the dtypes of their rows."""
     if not any(map(is_mapped, raw)):
         return model.arrays(raw), ()
     rows = model.arrays(tuple(np.asarray(x[:1]) for x in raw))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from backlit.core.errors import FileError, InputError
 from backlit.core.events import Bus
 from backlit.core.types import Array
-from backlit.data.fingerprints import fingerprint
 from backlit.engines import reference
 from backlit.graph.graph import Graph
 from backlit.train.fit import Trainer
-from backlit.train.progress import Progress
+from backlit.train.progress import Progress, require_same_hashes
 from backlit.train.run import Run
 from backlit.train.step import Samples, apply, gradients
 
@@ -37,7 +35,7 @@ class Moment:
     @property
     def parts(self) -> list[Samples]:
         """The mini-batches of the step."""
-        return [self.trainer.train.rows(index) for index in self.indices]
+        return self.trainer.feed.of_step(self.step)
 
     @property
     def learning_rate(self) -> float:
@@ -79,28 +77,62 @@ class Moment:
 def replay(run: Run, step: int, *, force: bool = False) -> Moment:
     """The moment of ``step`` (from 1) in a run, from the nearest snapshot before it.
 
-    Raises InputError where the run has no such step or no data, FileError where the data are not those it was trained
-    on (``force`` goes on all the same).
+    Where a snapshot was written after the step, the step is done and has to lead there, by the hashes of parameters,
+    state and optimizer state. Raises InputError where the run has no such step or no data, FileError where the data are
+    not those it was trained on, or the step leads elsewhere (``force`` goes on all the same).
     """
     if not 1 <= step <= max(run.step, 1):
-        raise InputError("run_step", where=str(run.dir or "run"), expected=f"1 <= step <= {run.step}", got=repr(step))
+        raise InputError("run_step", where=_where(run), expected=f"1 <= step <= {run.step}", got=repr(step))
     trainer = _trainer(run, force=force)
-    return Moment(_forward(trainer, run.nearest(step - 1), step - 1), step)
+    moment = Moment(_forward(trainer, run.nearest(step - 1), step - 1), step)
+    if not force and (told := _intact(run, step)) is not None:
+        require_same_hashes(_proof(told), _proof(_after(moment)), "replay_differs", where=_where(run), step=step)
+    return moment
 
 
 def verify(run: Run, *, force: bool = False) -> list[tuple[int, bool]]:
-    """Do every stretch between two snapshots again: (step of the later one, equal bit for bit) for each."""
+    """Do every stretch between two snapshots again: (step of the later one, equal bit for bit) for each.
+
+    What is done again is compared by the hashes of parameters, state and optimizer state. A damaged snapshot is not
+    equal; the next stretch then goes on from what was done again. Raises FileError where the first one is damaged.
+    """
     trainer, found = _trainer(run, force=force), []
-    steps = run.snapshot_steps()
-    for start, end in pairwise(steps):
-        again = _forward(trainer, run.nearest(start), end).progress
-        found.append((end, fingerprint(again.params) == fingerprint(run.nearest(end).params)))
+    first, *later = run.snapshot_steps() or [0]
+    here = run.nearest(first)
+    for end in later:
+        again, told = _forward(trainer, here, end).progress, _intact(run, end)
+        found.append((end, told is not None and _proof(told) == _proof(again)))
+        here = told or again
     return found
+
+
+def _after(moment: Moment) -> Progress:
+    """Where the run stands after the moment's step, whatever the end of an epoch brings left out."""
+    t = replace(moment.trainer, model=copy.copy(moment.trainer.model))
+    t.begin(copy.deepcopy(moment.trainer.progress))
+    with np.errstate(all="ignore"):
+        t.stepper.advance(t.progress, [moment.learning_rate])
+        t.stepper.settle(t.progress)
+    return t.progress
+
+
+def _intact(run: Run, step: int) -> Progress | None:
+    """The snapshot of ``step``; None where there is none, or it is damaged."""
+    try:
+        return run.nearest(step) if step in run.snapshot_steps() else None
+    except FileError as error:
+        if error.key not in ("file_damaged", "snapshot_damaged"):
+            raise
+    return None
+
+
+def _proof(progress: Progress) -> dict[str, str]:
+    return {group: digest for group, digest in progress.hashes().items() if group in ("params", "state", "slots")}
 
 
 def _trainer(run: Run, *, force: bool) -> Trainer:
     if run.data is None or run.settings is None:
-        raise InputError("run_data", where=str(run.dir or "run"))
+        raise InputError("run_data", where=_where(run))
     if not force:
         _require_same_data(run)
     model = copy.copy(run.model)
@@ -115,10 +147,14 @@ def _require_same_data(run: Run) -> None:
         if part in told and told[part] != tells[part]:
             raise FileError(
                 "data_changed",
-                where=f"{run.dir or 'run'}: {part}",
+                where=f"{_where(run)}: {part}",
                 expected=_brief(told[part]),
                 got=_brief(tells[part]),
             )
+
+
+def _where(run: Run) -> str:
+    return str(run.dir or "run")
 
 
 def _brief(digest: str | None) -> str:

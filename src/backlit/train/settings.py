@@ -9,8 +9,10 @@ from numbers import Integral, Real
 from typing import Any, NoReturn
 
 from backlit import optim
+from backlit.core import environment
 from backlit.core.errors import FileError, InputError
 from backlit.core.names import lookup
+from backlit.data import augment as augmenting
 from backlit.nn import losses
 from backlit.train import metrics
 from backlit.train.metrics import Metric
@@ -36,6 +38,9 @@ class Settings:
     early_stopping: EarlyStopping | None
     converged: Converged | None
     engine: str = "reference"
+    threads: int = 1
+    """Of the fast engine; a part of what the run is, since sums come in another order with another number."""
+    augment: tuple[augmenting.Augmentation, ...] = ()
 
     @classmethod
     def of(cls, *, loss: Any, optimizer: Any, metrics_: Any, early_stopping: Any, until: Any, **rest: Any) -> Settings:
@@ -48,7 +53,8 @@ class Settings:
         _require_kind("until", converged, Converged, "'converged' | bl.Converged(…) | None")
         _require_kind("clip", rest["clip"], optim.Clip, "bl.ClipByGlobalNorm(1.0) | … | None")
         recipe = losses.get(loss)
-        rest |= {"engine": lookup(ENGINES, rest["engine"], "engine")}
+        rest |= {"engine": lookup(ENGINES, rest["engine"], "engine"), "threads": environment.threads()}
+        rest |= {"augment": augmenting.chosen(rest.get("augment"))}
         return cls(
             loss=recipe,
             optimizer=optim.get(optimizer),
@@ -70,7 +76,9 @@ class Settings:
             optimizer=optim.from_config(told["optimizer"]),
             clip=None if told["clip"] is None else optim.from_config(told["clip"]),
             metrics=metrics.get(told["metrics"]),
+            augment=tuple(map(augmenting.from_config, told.get("augment", ()))),
             **stopping,
+            threads=told.get("threads", 1),
             **{k: told[k] for k in plain},
         )
 
@@ -88,8 +96,9 @@ class Settings:
             lookup(known, name, "metric")
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON values."""
-        return {
+        """The settings as JSON values; ``augment`` only where there is any."""
+        augment = {"augment": [augmenting.to_config(a) for a in self.augment]} if self.augment else {}
+        return augment | {
             "loss": {"name": self.loss.name} | asdict(self.loss),
             "optimizer": optim.to_config(self.optimizer),
             "epochs": self.epochs,
@@ -102,6 +111,7 @@ class Settings:
             "early_stopping": None if self.early_stopping is None else asdict(self.early_stopping),
             "converged": None if self.converged is None else asdict(self.converged),
             "engine": self.engine,
+            "threads": self.threads,
         }
 
 

@@ -20,11 +20,16 @@ from backlit.nn.model import Model
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs, targets and weights of some samples, as arrays with the samples along the first axis."""
+    """Inputs, targets and weights of some samples, as arrays with the samples along the first axis.
+
+    An input may stay in another dtype, as in a memory-mapped file; its rows then take the one in ``dtypes``.
+    """
 
     inputs: tuple[Array, ...]
     target: Array
     weights: Array | None = None
+    dtypes: tuple[str, ...] = ()
+    """What the model takes for each input; empty where the inputs are in it already."""
 
     def __len__(self) -> int:
         return len(self.target)
@@ -32,12 +37,26 @@ class Samples:
     def rows(self, which: Any) -> Samples:
         """Those of the samples ``which`` (indices or a slice)."""
         weights = None if self.weights is None else self.weights[which]
-        return Samples(tuple(x[which] for x in self.inputs), self.target[which], weights)
+        inputs = tuple(x[which] for x in self.inputs)
+        if self.dtypes:
+            inputs = tuple(x.astype(d, copy=False) for x, d in zip(inputs, self.dtypes, strict=True))
+        return Samples(inputs, self.target[which], weights)
+
+    @property
+    def lazy(self) -> bool:
+        """Whether rows are converted when they are taken, so that no whole input is ever copied."""
+        return bool(self.dtypes)
+
+    @property
+    def answers(self) -> Samples:
+        """The same samples without their inputs."""
+        return Samples((), self.target, self.weights)
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of all arrays."""
-        return fingerprint([*self.inputs, self.target, *(() if self.weights is None else (self.weights,))])
+        """Fingerprint of all arrays, of inputs as the model takes them."""
+        arrays = [*self.inputs, self.target, *(() if self.weights is None else (self.weights,))]
+        return fingerprint(arrays, self.dtypes)
 
     @property
     def weight(self) -> Array:
@@ -65,7 +84,7 @@ class Outcome:
     grads: dict[str, Array] = field(default_factory=dict)
     state: dict[str, Array] = field(default_factory=dict)
     seen: list[tuple[Array, Samples, float, float]] = field(default_factory=list)
-    """(output, samples, loss, mass) of each mini-batch, for the metrics."""
+    """(output, samples without their inputs, loss, mass) of each mini-batch, for the metrics."""
 
 
 def gradients(
@@ -99,7 +118,7 @@ def gradients(
 def _combine(found: Outcome, outputs: Sequence[Array], grads: dict[str, Array], part: Samples) -> None:
     loss, output, mass = outputs
     m, total = float(mass), found.mass + float(mass)
-    found.seen.append((output, part, float(loss), m))
+    found.seen.append((output, part.answers, float(loss), m))
     if len(found.seen) == 1:
         found.loss, found.grads = float(loss), grads
     elif total:

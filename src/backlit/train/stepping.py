@@ -13,6 +13,7 @@ from backlit.core.errors import InputError, NumericError
 from backlit.core.types import Array
 from backlit.nn.model import Model
 from backlit.train.batches import Batches
+from backlit.train.feeding import Feed, Feeding
 from backlit.train.progress import Progress
 from backlit.train.recording import Recorder
 from backlit.train.settings import Settings
@@ -63,7 +64,12 @@ class ByReference:
     settings: Settings
     batches: Batches
     recorder: Recorder | None = None
+    feed: Feeding | None = None
+    """Where mini-batches come from; made here when asked for unless given."""
     longest = 1
+
+    def __post_init__(self) -> None:
+        self.feeding = self.feed or Feed.of(self.train, self.settings, self.batches)
 
     def advance(self, progress: Progress, rates: Sequence[float]) -> Stretch:
         found = Stretch()
@@ -76,7 +82,7 @@ class ByReference:
 
     def _step(self, p: Progress, rate: float, stretch: Stretch) -> None:
         s, step = self.settings, p.step + 1
-        parts = [self.train.rows(index) for index in self.batches.of_step(step)]
+        parts = self.feeding.of_step(step)
         recorder = self.recorder if self.recorder is not None and self.recorder.due(step) else None
         look = None if recorder is None else recorder.look
         found = gradients(self.model, s.loss, parts, p.state, seed=s.seed, step=step, look=look)
@@ -158,7 +164,7 @@ class ByProgram:
             if self.vectors is None:
                 self.vectors = Vectors.of(graph, s.optimizer, self.model.dtype)
                 self.vectors.load(p.params, p.state, p.slots)
-            self.programs[size] = Program(graph, s.optimizer, s.clip, self.vectors, seed=s.seed)
+            self.programs[size] = Program(graph, s.optimizer, s.clip, self.vectors, seed=s.seed, threads=s.threads)
         return self.programs[size]
 
     def _graph(self, size: int) -> Graph:
@@ -191,6 +197,8 @@ def stepper(engine: str, model: Model, train: Samples, settings: Settings, batch
     """The stepper of that engine; InputError where the fast engine cannot do what the settings ask for."""
     if engine != "fast":
         return ByReference(model, train, settings, batches, **options)
+    if options.pop("feed", Feed.of(train, settings, batches)).prepares:
+        raise InputError("engine_feeding", where="fit", got="engine='fast'")
     if settings.accumulate > 1:
         raise InputError("engine_accumulate", where="fit", got=f"accumulate={settings.accumulate}")
     _require_numba()
