@@ -1,36 +1,53 @@
-"""How kernels are compiled: the one place that knows Numba."""
+"""How kernels are compiled: the one place that says what Numba may do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numba import njit
+from numba.extending import overload
 
-FAST = frozenset({"contract", "reassoc", "nsz"})
-"""What LLVM may assume: it may fuse and reorder sums, so that they vectorise; NaN and infinity stay what they are."""
+FAST = frozenset({"contract", "reassoc", "nsz", "arcp"})
+"""What LLVM may assume: it may fuse and reorder sums, and multiply by a reciprocal, so that loops vectorise; NaN and
+infinity stay what they are."""
 
 KERNELS: dict[str, Callable[..., Any]] = {}
 """All kernels by name."""
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` when it is first called, keep the machine code on disk, release the interpreter's lock."""
-    KERNELS[function.__name__] = made = unkept(function, cache=True)
+    """A kernel: compiled when it is first used, its machine code kept on disk, the interpreter's lock released."""
+    KERNELS[function.__name__] = made = _compiled(function, FAST)
     return made
 
 
 def ordered(function: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel whose sums stay as they are written, where a difference of large numbers must be taken first."""
-    KERNELS[function.__name__] = made = unkept(function, cache=True, assume=FAST - {"reassoc"})
+    KERNELS[function.__name__] = made = _compiled(function, FAST - {"reassoc"})
     return made
 
 
-def kept(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled and kept on disk as a kernel is, without a name among the kernels: a whole listing."""
-    return unkept(function, cache=True)
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A part of kernels, not one by itself."""
+    return _compiled(function, FAST)
 
 
-def unkept(function: Callable[..., Any], *, cache: bool = False, assume: frozenset[str] = FAST) -> Callable[..., Any]:
-    """The same without keeping the machine code, and without a name among the kernels."""
-    return njit(function, cache=cache, nogil=True, error_model="numpy", fastmath=set(assume))  # type: ignore[no-any-return]
+def _compiled(function: Callable[..., Any], assume: frozenset[str]) -> Callable[..., Any]:
+    return njit(  # type: ignore[no-any-return]
+        function, cache=True, nogil=True, error_model="numpy", fastmath=set(assume), forceinline=True
+    )
+
+
+def span(lo: int, hi: int) -> range:
+    """``range(lo, hi)`` for kernels, ``lo`` at least 0.
+
+    Compiled, its numbers are unsigned: an index that cannot be negative needs no wrapping around, and loops vectorise.
+    """
+    return range(lo, hi)
+
+
+@overload(span)
+def _span(lo, hi):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001  as Numba wants it
+    return lambda lo, hi: range(np.uint64(lo), np.uint64(hi))

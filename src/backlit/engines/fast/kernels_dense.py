@@ -1,171 +1,174 @@
-"""Kernels of dense layers: rows are samples. All write in place and return nothing."""
+"""Kernels of dense layers: rows are samples. Each does the units ``lo`` to ``hi`` of its work, and writes in place.
+
+The units are rows or columns of what it writes, or entries of flat arrays; threads share them.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from backlit.engines.fast.jit import kernel
+from backlit.engines.fast.blas import gemm
+from backlit.engines.fast.jit import inlined, kernel, span
 
 Array = Any
 
+# --- products: by_columns says whether lo … hi are columns of what is written, or rows ------------------------------------
+
+
+@inlined
+def block(lo: int, hi: int, by_columns: int, z: Array) -> tuple[int, int, int, int]:
+    """(first row, end, first column, end) of the units lo … hi of a matrix."""
+    if by_columns:
+        return 0, z.shape[0], lo, hi
+    return lo, hi, 0, z.shape[1]
+
+
+@inlined
+def times_transposed(n0: int, n1: int, o0: int, o1: int, x: Array, W: Array, z: Array) -> None:
+    """z = x Wᵀ in the rows n0 … n1 and columns o0 … o1."""
+    size, width = x.shape[1], z.shape[1]
+    into = n0 * width + o0
+    gemm(False, True, n1 - n0, o1 - o0, size, x, n0 * size, size, W, o0 * size, size, 0.0, z, into, width)
+
 
 @kernel
-def bias(z: Array, b: Array) -> None:
-    """z += b."""
-    for n in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            z[n, j] += b[j]
+def product_nt(lo: int, hi: int, by_columns: int, x: Array, W: Array, z: Array) -> None:
+    """z = x Wᵀ."""
+    n0, n1, o0, o1 = block(lo, hi, by_columns, z)
+    times_transposed(n0, n1, o0, o1, x, W, z)
 
 
 @kernel
-def bias_relu(z: Array, b: Array) -> None:
-    """z = max(z + b, 0): a takes the place of z."""
+def linear(lo: int, hi: int, by_columns: int, x: Array, W: Array, b: Array, z: Array) -> None:
+    """z = x Wᵀ + b."""
+    n0, n1, o0, o1 = block(lo, hi, by_columns, z)
+    times_transposed(n0, n1, o0, o1, x, W, z)
+    for n in span(n0, n1):
+        for o in span(o0, o1):
+            z[n, o] += b[o]
+
+
+@kernel
+def linear_relu(lo: int, hi: int, by_columns: int, x: Array, W: Array, b: Array, z: Array) -> None:
+    """z = max(x Wᵀ + b, 0): a takes the place of z."""
+    n0, n1, o0, o1 = block(lo, hi, by_columns, z)
+    times_transposed(n0, n1, o0, o1, x, W, z)
     zero = z.dtype.type(0)
-    for n in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            t = z[n, j] + b[j]
-            z[n, j] = zero if t <= zero else t
+    for n in span(n0, n1):
+        for o in span(o0, o1):
+            t = z[n, o] + b[o]
+            z[n, o] = zero if t <= zero else t
 
 
 @kernel
-def bias_relu_grad(d: Array, a: Array, db: Array) -> None:
+def product_nn(lo: int, hi: int, by_columns: int, d: Array, W: Array, dx: Array) -> None:
+    """dx = d W."""
+    n0, n1, i0, i1 = block(lo, hi, by_columns, dx)
+    units, width = d.shape[1], dx.shape[1]
+    gemm(False, False, n1 - n0, i1 - i0, units, d, n0 * units, units, W, i0, width, 0.0, dx, n0 * width + i0, width)
+
+
+@kernel
+def product_tn(lo: int, hi: int, by_columns: int, d: Array, x: Array, dW: Array) -> None:
+    """dW = dᵀ x."""
+    o0, o1, i0, i1 = block(lo, hi, by_columns, dW)
+    rows, units, width = d.shape[0], d.shape[1], x.shape[1]
+    gemm(True, False, o1 - o0, i1 - i0, rows, d, o0, units, x, i0, width, 0.0, dW, o0 * width + i0, width)
+
+
+# --- sums over the rows, by columns ---------------------------------------------------------------------------------------
+
+
+@kernel
+def bias_relu_grad(lo: int, hi: int, d: Array, a: Array, db: Array) -> None:
     """δ = da ⊙ (a > 0) in place, and db = Σ_n δ in the same pass."""
     zero = d.dtype.type(0)
-    db[:] = zero
+    db[lo:hi] = zero
     for n in range(d.shape[0]):
-        for j in range(d.shape[1]):
+        for j in span(lo, hi):
             t = zero if a[n, j] <= zero else d[n, j]
             d[n, j] = t
             db[j] += t
 
 
 @kernel
-def relu(x: Array, y: Array) -> None:
-    """y = max(x, 0), of flat arrays."""
-    zero = x.dtype.type(0)
-    for i in range(x.size):
-        y[i] = zero if x[i] <= zero else x[i]
-
-
-@kernel
-def relu_grad(d: Array, y: Array) -> None:
-    """dx = dy ⊙ (y > 0), in place of dy, of flat arrays."""
-    zero = d.dtype.type(0)
-    for i in range(d.size):
-        d[i] = zero if y[i] <= zero else d[i]
-
-
-@kernel
-def tanh_grad(d: Array, y: Array) -> None:
-    """dx = dy ⊙ (1 - y²), in place of dy, of flat arrays."""
-    one = d.dtype.type(1)
-    for i in range(d.size):
-        d[i] *= one - y[i] * y[i]
-
-
-@kernel
-def sigmoid_grad(d: Array, y: Array) -> None:
-    """dx = dy ⊙ y (1 - y), in place of dy, of flat arrays."""
-    one = d.dtype.type(1)
-    for i in range(d.size):
-        d[i] *= y[i] * (one - y[i])
-
-
-@kernel
-def sum_rows(d: Array, db: Array) -> None:
+def sum_rows(lo: int, hi: int, d: Array, db: Array) -> None:
     """db = Σ_n d."""
-    db[:] = d.dtype.type(0)
+    db[lo:hi] = d.dtype.type(0)
     for n in range(d.shape[0]):
-        for j in range(d.shape[1]):
+        for j in span(lo, hi):
             db[j] += d[n, j]
 
 
+# --- entry by entry -------------------------------------------------------------------------------------------------------
+
+
 @kernel
-def add(a: Array, b: Array, y: Array) -> None:
-    """y = a + b, of flat arrays."""
-    for i in range(y.size):
+def add(lo: int, hi: int, a: Array, b: Array, y: Array) -> None:
+    """y = a + b."""
+    for i in span(lo, hi):
         y[i] = a[i] + b[i]
 
 
 @kernel
-def add_to(y: Array, x: Array) -> None:
-    """y += x, of flat arrays."""
-    for i in range(y.size):
+def add_to(lo: int, hi: int, y: Array, x: Array) -> None:
+    """y += x."""
+    for i in span(lo, hi):
         y[i] += x[i]
 
 
 @kernel
-def copy(x: Array, y: Array) -> None:
-    """y = x, of flat arrays."""
-    for i in range(y.size):
+def copy(lo: int, hi: int, x: Array, y: Array) -> None:
+    """y = x."""
+    for i in span(lo, hi):
         y[i] = x[i]
 
 
 @kernel
-def multiply(a: Array, b: Array, y: Array) -> None:
-    """y = a ⊙ b, of flat arrays."""
-    for i in range(y.size):
+def multiply(lo: int, hi: int, a: Array, b: Array, y: Array) -> None:
+    """y = a ⊙ b."""
+    for i in span(lo, hi):
         y[i] = a[i] * b[i]
 
 
 @kernel
-def gather(X: Array, order: Array, start: int, x: Array) -> None:
-    """x[n] = X[order[start + n]]: the rows of a mini-batch."""
-    for n in range(x.shape[0]):
-        x[n] = X[order[start + n]]
+def relu(lo: int, hi: int, x: Array, y: Array) -> None:
+    """y = max(x, 0)."""
+    zero = x.dtype.type(0)
+    for i in span(lo, hi):
+        y[i] = zero if x[i] <= zero else x[i]
 
 
 @kernel
-def product_nt(x: Array, W: Array, z: Array) -> None:
-    """z = x Wᵀ for small matrices; big ones go to BLAS."""
-    for n in range(x.shape[0]):
-        for o in range(W.shape[0]):
-            t = z.dtype.type(0)
-            for i in range(x.shape[1]):
-                t += x[n, i] * W[o, i]
-            z[n, o] = t
+def relu_grad(lo: int, hi: int, d: Array, y: Array) -> None:
+    """dx = dy ⊙ (y > 0), in place of dy."""
+    zero = d.dtype.type(0)
+    for i in span(lo, hi):
+        d[i] = zero if y[i] <= zero else d[i]
 
 
 @kernel
-def product_nn(d: Array, W: Array, dx: Array) -> None:
-    """dx = d W for small matrices."""
-    dx[:] = dx.dtype.type(0)
-    for n in range(d.shape[0]):
-        for o in range(d.shape[1]):
-            t = d[n, o]
-            for i in range(W.shape[1]):
-                dx[n, i] += t * W[o, i]
+def fill(lo: int, hi: int, x: Array, value: float) -> None:
+    """x = value."""
+    for i in span(lo, hi):
+        x[i] = value
+
+
+# --- the mini-batch of step s of a stretch --------------------------------------------------------------------------------
 
 
 @kernel
-def product_tn(d: Array, x: Array, dW: Array) -> None:
-    """dW = dᵀ x for small matrices."""
-    dW[:] = dW.dtype.type(0)
-    for n in range(d.shape[0]):
-        for o in range(d.shape[1]):
-            t = d[n, o]
-            for i in range(x.shape[1]):
-                dW[o, i] += t * x[n, i]
+def gather(lo: int, hi: int, step: int, X: Array, order: Array, x: Array) -> None:
+    """x[n] = X[order[step N + n]]: the rows of a mini-batch."""
+    start = step * x.shape[0]
+    for n in span(lo, hi):
+        row = order[start + n]
+        for i in range(x.shape[1]):
+            x[n, i] = X[row, i]
 
 
 @kernel
-def tanh(x: Array, y: Array) -> None:
-    """y = tanh x, of flat arrays."""
-    for i in range(x.size):
-        y[i] = math.tanh(x[i])
-
-
-@kernel
-def sigmoid(x: Array, y: Array) -> None:
-    """y = 1/(1 + e⁻ˣ), of flat arrays, without overflow."""
-    one = x.dtype.type(1)
-    for i in range(x.size):
-        e = math.exp(-abs(x[i]))
-        y[i] = (one if x[i] >= 0 else e) / (one + e)
-
-
-@kernel
-def zero(x: Array) -> None:
-    """x = 0, of a flat array."""
-    x[:] = x.dtype.type(0)
+def keep(lo: int, hi: int, step: int, output: Array, outputs: Array) -> None:
+    """outputs[step] = output, a flat array."""
+    for i in span(lo, hi):
+        outputs[step, i] = output[i]

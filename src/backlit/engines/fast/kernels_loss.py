@@ -1,21 +1,24 @@
-"""Kernels of losses: the loss, its mass, and δ in one pass. ``stats`` receives (loss, mass)."""
+"""Kernels of losses: the loss of each row and δ in one pass; what a step is noted by."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from backlit.engines.fast.jit import kernel, ordered
+from backlit.engines.fast.jit import kernel, ordered, span
 
 Array = Any
 
+CHUNK = 4096
+"""Entries whose squares are summed together, so that the sum does not depend on how many threads there are."""
+
 
 @ordered
-def softmax_cross_entropy(z: Array, y: Array, d: Array, stats: Array) -> None:
-    """L = -(1/N) Σ_n ln softmax(z_n)[y_n] and δ = (softmax(z) - onehot(y))/N, each row shifted by its maximum."""
+def softmax_cross_entropy(lo: int, hi: int, z: Array, y: Array, d: Array, losses: Array) -> None:
+    """losses[n] = -ln softmax(z_n)[y_n] and δ = (softmax(z) - onehot(y))/N, each row shifted by its maximum."""
     rows, classes = z.shape
-    total, scale = 0.0, z.dtype.type(1.0 / rows)
-    for n in range(rows):
+    scale = z.dtype.type(1.0 / rows)
+    for n in span(lo, hi):
         top = z[n, 0]
         for c in range(1, classes):
             top = max(top, z[n, c])
@@ -24,37 +27,80 @@ def softmax_cross_entropy(z: Array, y: Array, d: Array, stats: Array) -> None:
             e = math.exp(z[n, c] - top)
             d[n, c] = e
             norm += e
-        total += math.log(norm) - (z[n, y[n]] - top)
+        losses[n] = math.log(norm) - (z[n, y[n]] - top)
         share = scale / norm
         for c in range(classes):
             d[n, c] *= share
         d[n, y[n]] -= scale
-    stats[0], stats[1] = total / rows, rows
 
 
 @kernel
-def mse(pred: Array, target: Array, d: Array, rows: int, stats: Array) -> None:
-    """L = mean (pred - target)² and δ = 2 (pred - target)/size, of flat arrays that hold ``rows`` samples."""
-    total, scale = 0.0, pred.dtype.type(2.0 / pred.size)
-    for i in range(pred.size):
-        e = pred[i] - target[i]
-        total += e * e
-        d[i] = scale * e
-    stats[0], stats[1] = total / pred.size, rows
+def mse(lo: int, hi: int, pred: Array, target: Array, d: Array, losses: Array) -> None:
+    """losses[n] = Σ_j (pred - target)² of row n, and δ = 2 (pred - target)/size."""
+    scale = pred.dtype.type(2.0 / pred.size)
+    for n in span(lo, hi):
+        total = pred.dtype.type(0)
+        for j in range(pred.shape[1]):
+            e = pred[n, j] - target[n, j]
+            total += e * e
+            d[n, j] = scale * e
+        losses[n] = total
 
 
 @kernel
-def note(stats: Array, g: Array, losses: Array, masses: Array, norms: Array, step: int) -> bool:
-    """Keep the step's loss, mass and ‖g‖; True where both are finite."""
-    squares = 0.0
-    for i in range(g.size):
-        squares += g[i] * g[i]
-    losses[step], masses[step], norms[step] = stats[0], stats[1], math.sqrt(squares)
-    return math.isfinite(stats[0]) and math.isfinite(squares)
+def mean_loss(lo: int, hi: int, losses: Array, count: int, mass: int, stats: Array) -> None:
+    """stats = (Σ losses / count, mass)."""
+    total = 0.0
+    for n in range(losses.size):
+        total += losses[n]
+    stats[0], stats[1] = total / count, mass
 
 
 @kernel
-def keep(output: Array, outputs: Array, step: int) -> None:
-    """outputs[step] = output, a flat array."""
-    for i in range(output.size):
-        outputs[step, i] = output[i]
+def keep_loss(lo: int, hi: int, loss: Array, mass: Array, stats: Array) -> None:
+    """stats = (loss, mass) of a loss without a kernel."""
+    stats[0], stats[1] = loss[0], mass[0]
+
+
+@kernel
+def squares(lo: int, hi: int, g: Array, sums: Array) -> None:
+    """sums[c] = Σ g² of the c-th CHUNK entries, in float64."""
+    for c in span(lo, hi):
+        total = 0.0
+        for i in span(c * CHUNK, min((c + 1) * CHUNK, g.size)):
+            total += g[i] * g[i]
+        sums[c] = total
+
+
+@kernel
+def note(
+    lo: int, hi: int, step: int, stats: Array, sums: Array, losses: Array, masses: Array, norms: Array, stop: Array
+) -> None:
+    """Keep the step's loss, mass and ‖g‖; stop[0] = step + 1 where one is not finite."""
+    total = 0.0
+    for c in range(sums.size):
+        total += sums[c]
+    losses[step], masses[step], norms[step] = stats[0], stats[1], math.sqrt(total)
+    if not (math.isfinite(stats[0]) and math.isfinite(total)):
+        stop[0] = step + 1
+
+
+# --- clipping -------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def clip_by_global_norm(lo: int, hi: int, step: int, g: Array, norms: Array, limit: float) -> None:
+    """g = g min(1, limit / (‖g‖ + 1e-6)), the definition of the clipping of that name."""
+    factor = limit / (norms[step] + 1e-6)
+    if factor < 1.0:
+        scale = g.dtype.type(factor)
+        for i in span(lo, hi):
+            g[i] *= scale
+
+
+@kernel
+def clip_by_value(lo: int, hi: int, g: Array, limit: float) -> None:
+    """g cut to -limit … limit."""
+    most = g.dtype.type(limit)
+    for i in span(lo, hi):
+        g[i] = min(max(g[i], -most), most)

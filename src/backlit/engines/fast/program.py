@@ -1,56 +1,36 @@
-"""A program: a listing on planned memory, run as it is for big nets and compiled whole for small ones."""
+"""A program: a step of training as a table of kernel calls on planned memory, run by a team of threads."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numba
 import numpy as np
 
 from backlit import optim
 from backlit.core.types import Array
 from backlit.engines import reference
-from backlit.engines.fast import compiling
+from backlit.engines.fast import blas, families, machine_code, team
 from backlit.engines.fast.jit import KERNELS
-from backlit.engines.fast.listing import Lowering, identifier, lifetimes
+from backlit.engines.fast.kernels_loss import CHUNK
+from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier, lifetimes
+from backlit.engines.fast.lowering import listed
 from backlit.engines.fast.memory import Buffer, plan
+from backlit.engines.fast.update import kernel_of
 from backlit.engines.fast.vectors import Vectors, view
 from backlit.graph.graph import Graph
 
-SMALL = 200_000
-"""FLOPs of a step's products up to which they are loops in one compiled function; above, they are calls of BLAS."""
-
-
-def product_nt(x: Array, W: Array, z: Array) -> None:
-    """z = x Wᵀ by BLAS."""
-    np.matmul(x, W.T, out=z)
-
-
-def product_nn(d: Array, W: Array, dx: Array) -> None:
-    """dx = d W by BLAS."""
-    np.matmul(d, W, out=dx)
-
-
-def product_tn(d: Array, x: Array, dW: Array) -> None:
-    """dW = dᵀ x by BLAS."""
-    np.matmul(d.T, x, out=dW)
-
-
-def one(x: Array) -> None:
-    """x = 1."""
-    x[...] = 1
-
-
-def keep_loss(loss: Array, mass: Array, stats: Array) -> None:
-    """Put loss and mass where the loop looks for them."""
-    stats[0], stats[1] = loss, mass
-
-
-BY_NUMPY: dict[str, Callable[..., Any]] = {f.__name__: f for f in (product_nt, product_nn, product_tn, one, keep_loss)}
-"""What an uncompiled listing calls instead of a kernel of that name, or besides."""
+LONGEST = 256
+"""Steps in one call at most."""
+KEPT = 1 << 21
+"""Entries of the model's outputs that one call keeps at most; fewer steps where they are big."""
+WORTH = 400_000
+"""FLOPs and entries moved in a step from which a second thread gains more than meeting it costs."""
 
 
 @dataclass
@@ -69,28 +49,45 @@ class Program:
     """A graph of (loss, output, mass) with an optimizer, ready to run steps of one batch shape.
 
     Several programs (for another batch size) may share :class:`Vectors`. A step allocates nothing but what rules
-    without a kernel do.
+    without a kernel do. ``threads`` is how many may share the work; a small step uses one.
     """
 
     def __init__(
-        self, graph: Graph, optimizer: optim.Optimizer, clip: optim.Clip | None, vectors: Vectors, *, seed: int = 0
-    ) -> None:
+        self, graph: Graph, optimizer: optim.Optimizer, clip: optim.Clip | None, vectors: Vectors, *, seed: int = 0,
+        threads: int = 1,
+    ) -> None:  # fmt: skip
         self.graph, self.optimizer, self.clip, self.vectors, self.seed = graph, optimizer, clip, vectors, seed
+        assert families
         self.low = Lowering(graph)
-        for name, shape in self._lasting().items():
-            self.low.views[name] = ("", shape)
-        self.low.run()
-        self.stats = np.zeros(2)
         self.batch = {n: np.zeros(graph.values[n].shape, graph.values[n].dtype) for n in (*graph.inputs, *graph.masks)}
+        output = math.prod(graph.values[graph.outputs[1]].shape)
+        self.longest = max(1, min(LONGEST, KEPT // max(output, 1)))
+        self.results = self._results(output)
+        for name, array in self._lasting().items():
+            self.low.views[name] = ("", array.shape)
+        self._list()
         self.buffers, size = self._plan()
         self.arena = np.zeros(size, vectors.params.dtype)
+        self.parts = threads if self._shares else 1
 
-    def _lasting(self) -> dict[str, tuple[int, ...]]:
-        """Arrays with a place of their own: data, parameters, their gradients, state, constants."""
-        g = self.graph
-        names = (*g.inputs, *g.masks, *g.parameters, *g.state, *g.constants)
-        found = {identifier(n): g.values[n].shape for n in names} | {"stats": (2,)}
-        return found | {f"d_{identifier(n)}": g.values[n].shape for n in g.trainable}
+    def _results(self, output: int) -> dict[str, Array]:
+        """What goes into and comes out of a call, for all its steps, and the counters that threads meet by."""
+        steps, rows = self.longest, self.graph.values[self.graph.inputs[0]].shape[0]
+        counters, squares = np.zeros(team.COUNTERS, np.int64), -(-self.vectors.grads.size // CHUNK)
+        return {
+            "order": np.zeros(steps * rows, np.int64), "rates": np.zeros(steps), "clock": np.zeros(1, np.int64),
+            "losses": np.zeros(steps), "masses": np.zeros(steps), "norms": np.zeros(steps),
+            "outputs": np.zeros((steps, output), self.vectors.params.dtype), "sums": np.zeros(squares),
+            "stats": np.zeros(2), "counters": counters, "stop": counters[team.STOP : team.STOP + 1],
+        }  # fmt: skip
+
+    def _lasting(self) -> dict[str, Array]:
+        """Arrays with a place of their own: data, parameters, their gradients, state, constants, results."""
+        g, v = self.graph, self.vectors
+        lasting = {identifier(n): a for n, a in (*self.batch.items(), *g.constants.items())} | self.results
+        lasting |= {identifier(n): v.views[n] for n in (*g.parameters, *g.state)}
+        lasting |= {f"d_{identifier(n)}": v.views[f"d {n}"] for n in g.trainable}
+        return lasting | {"p": v.trained, "g": v.grads} | v.slots
 
     def _plan(self) -> tuple[dict[str, Buffer], int]:
         read_after = [identifier(n) for n in (*self.graph.outputs, *self.graph.updates.values())]
@@ -100,120 +97,174 @@ class Program:
     @cached_property
     def space(self) -> dict[str, Array]:
         """Every buffer of the listing by its name there."""
-        g, v = self.graph, self.vectors.views
-        space = {identifier(n): a for n, a in (*self.batch.items(), *g.constants.items())} | {"stats": self.stats}
-        space |= {identifier(n): v[n] for n in (*g.parameters, *g.state)}
-        space |= {f"d_{identifier(n)}": v[f"d {n}"] for n in g.trainable}
-        space |= {n: view(self.arena, b.offset, b.shape) for n, b in self.buffers.items()}
-        space |= {n: space[self.low.storage(n)].reshape(s) for n, (other, s) in self.low.views.items() if other}
-        return space | {"p": self.vectors.trained, "g": self.vectors.grads} | self.vectors.slots
+        space = self._lasting() | {n: view(self.arena, b.offset, b.shape) for n, b in self.buffers.items()}
+        return space | {n: space[self.low.storage(n)].reshape(s) for n, (other, s) in self.low.views.items() if other}
 
     # --- the listing --------------------------------------------------------------------------------------------
 
+    def _list(self) -> None:
+        """Write down the step: mini-batch, forward, loss, backward, what is noted, update."""
+        low, g = self.low, self.graph
+        for name in g.inputs:
+            shape = g.values[name].shape
+            rows = low.shaped(identifier(name), "gathered", (shape[0], math.prod(shape[1:])))
+            low.emit("gather", f"all_{identifier(name)}", "order", rows, extent=shape[0])
+        if g.masks:
+            self._python("draw", self._draw)
+        listed(g, low)
+        sums, size = low.shape_of("sums")[0], self.vectors.grads.size
+        low.emit("squares", "g", "sums", extent=sums)
+        low.emit("note", "stats", "sums", "losses", "masses", "norms", "stop")
+        output = low.flat(low.value(g.outputs[1]))
+        low.emit("keep", output, "outputs", extent=low.size(output), grain=CACHE_LINE)
+        for old, new in g.updates.items():
+            low.entries("copy", low.value(new), low.value(old))
+        self._list_clipping(size)
+        self._list_update(size)
+
+    def _list_clipping(self, size: int) -> None:
+        known = {"clip_by_global_norm": ("g", "norms"), "clip_by_value": ("g",)}
+        if self.clip and self.clip.name in known:
+            arrays = known[self.clip.name]
+            self.low.emit(self.clip.name, *arrays, float(self.clip.limit), extent=size, grain=CACHE_LINE)
+        elif self.clip:
+            self._python("clip", self._clip)
+
+    def _list_update(self, size: int) -> None:
+        found = kernel_of(self.optimizer)
+        if found is None:
+            self._python("optimize", self._optimize)
+            return
+        name, slots, numbers = found
+        self.low.emit(name, "p", "g", *slots, "rates", "clock", *numbers, extent=size, grain=CACHE_LINE)
+
+    def _python(self, name: str, function: Callable[[int], None]) -> None:
+        self.low.closures[name] = function
+        self.low.emit(name)
+
+    @property
+    def calls(self) -> list[Call]:
+        """The lines of the listing."""
+        return self.low.calls
+
     @cached_property
-    def compiled(self) -> bool:
-        """True where the loop over steps is one compiled function: a small net, all of kernels."""
-        work = sum(_products(self.graph, node) for node in self.graph.nodes if node.rule == "linear")
-        calls = {call.kernel for call in self.low.calls}
-        return (
-            calls <= KERNELS.keys()
-            and not self.graph.masks
-            and not self.clip
-            and bool(self._kernel())
-            and work <= SMALL
-        )
-
-    def source(self) -> str:
-        """The listing: plain Python that runs as it is."""
-        data = [n.upper() for n in self.graph.inputs]
-        results = ["order", "rates", "first", "losses", "masses", "norms", "outputs"]
-        head = f"def run({', '.join([*data, *results, *self._named()])}):"
-        body = "".join(f"        {line}\n" for line in self._body())
-        return f"{head}\n    for s in range(rates.size):\n{body}    return rates.size\n"
-
-    def _body(self) -> list[str]:
-        lines = [f"gather({n.upper()}, order, s * {len(self.batch[n])}, {identifier(n)})" for n in self.graph.inputs]
-        lines += ["draw(first + s)"] if self.graph.masks else []
-        lines += [str(call) for call in self.low.calls]
-        lines += ["if not note(stats, g, losses, masses, norms, s):", "    return s"]
-        lines += [f"keep({self._rows_of(self.graph.outputs[1])}, outputs, s)"]
-        lines += [f"copy({identifier(new)}, {identifier(old)})" for old, new in self.graph.updates.items()]
-        return lines + self._update()
-
-    def _rows_of(self, name: str) -> str:
-        return self.low.flat(identifier(name))
-
-    def _named(self) -> list[str]:
-        """The buffers that the listing names, its parameters."""
-        used = [a for call in self.low.calls for a in call.arguments]
-        used += [identifier(n) for pair in self.graph.updates.items() for n in pair]
-        used += [identifier(n) for n in self.graph.inputs]
-        kept = ["stats", self._rows_of(self.graph.outputs[1]), "p", "g", *self.vectors.slots]
-        return [n for n in dict.fromkeys([*used, *kept]) if n in self.space]
-
-    def _update(self) -> list[str]:
-        return [*(["clip()"] if self.clip else []), self._kernel() or "optimize(rates[s], first + s)"]
-
-    def _kernel(self) -> str:
-        """The call of the optimizer's kernel; "" where it has none for these options."""
-        o = self.optimizer
-        if isinstance(o, optim.Adam) and not o.amsgrad and not o.l1:
-            options = (o.beta1, o.beta2, o.eps, o.l2, o.weight_decay)
-            return f"adam(p, g, m, v, rates[s], first + s, {', '.join(map(repr, options))})"
-        if isinstance(o, optim.SGD) and not o.momentum and not o.l1:
-            return f"sgd(p, g, rates[s], {o.l2!r}, {o.weight_decay!r})"
-        return ""
+    def _shares(self) -> bool:
+        """True where threads share the work: a step big enough, its layers all of kernels."""
+        work = sum(call.flops or call.extent for call in self.calls)
+        return work >= WORTH and not any(call.kernel in self.low.closures and call.arguments for call in self.calls)
 
     def show(self) -> str:
         """The listing, with the nodes that each line was made from, and the memory."""
-        width = max(len(str(c)) for c in self.low.calls)
-        lines = [f"{c!s:{width}}  # {', '.join(c.nodes)}" for c in self.low.calls]
-        return "\n".join([*lines, *self._update(), f"# {len(self.buffers)} buffers in {self.arena.nbytes:,} bytes"])
+        width = max(len(str(c)) for c in self.calls)
+        lines = [f"{c!s:{width}}  # {', '.join(c.nodes)}".rstrip(" #") for c in self.calls]
+        return "\n".join([*lines, f"# {len(self.buffers)} buffers in {self.arena.nbytes:,} bytes"])
 
     # --- running ------------------------------------------------------------------------------------------------
 
+    def arguments(self, call: Call, data: Mapping[str, Array]) -> tuple[Any, ...]:
+        """What a call is given: arrays and numbers."""
+        return tuple((data[a] if a in data else self.space[a]) if isinstance(a, str) else a for a in call.arguments)
+
     @cached_property
-    def function(self) -> Callable[..., int]:
-        """The listing as a function: compiled where the net is small."""
-        if self.compiled:
-            return compiling.compiled(self.source())
-        own = {"optimize": self._optimize, "clip": self._clip, "draw": self._draw}
-        return compiling.interpreted(self.source(), KERNELS | BY_NUMPY | self.low.closures | own)
+    def table(self) -> tuple[Array, Array]:
+        """The calls as numbers, and their arguments as words: see :mod:`backlit.engines.fast.team`."""
+        table, words = np.zeros((len(self.calls), team.COLUMNS), np.int64), list[int]()
+        for row, call in zip(table, self.calls, strict=True):
+            given = self.arguments(call, self._samples)
+            row[[team.WORDS, team.EXTENT, team.GRAIN]] = len(words), call.extent, call.grain
+            row[team.FUNCTION] = 0 if call.kernel in self.low.closures else machine_code.address(call.kernel, given)
+            words += machine_code.words_of(given)
+        table[1:, team.CHECKED] = [call.kernel == "note" for call in self.calls[:-1]]
+        return table, np.array(words, np.int64)
+
+    @cached_property
+    def _samples(self) -> dict[str, Array]:
+        """Stand-ins of the data, of the same kind."""
+        return {f"all_{identifier(n)}": a.reshape(len(a), -1) for n, a in self.batch.items()}
 
     def run(self, data: Mapping[str, Array], order: Array, rates: Array, first: int) -> Made:
         """Steps ``first``, ``first + 1``, … on mini-batches gathered from ``data`` by ``order``, one for each rate.
 
-        ``data`` holds whole arrays by input name, samples along the first axis; ``order`` the samples of all steps in a
-        row. A step whose loss or gradient is not finite is the last and changes nothing.
+        ``data`` holds whole arrays by input name, samples along the first axis, C-contiguous; ``order`` the samples of
+        all steps in a row. A step whose loss or gradient is not finite is the last and changes nothing.
         """
-        steps = len(rates)
-        losses, masses, norms = np.zeros((3, steps))
-        outputs = np.zeros((steps, math.prod(self.graph.values[self.graph.outputs[1]].shape)), self.arena.dtype)
-        buffers = (self.space[n] for n in self._named())
-        rows = (data[n] for n in self.graph.inputs)
-        made = self.function(*rows, order, rates, first, losses, masses, norms, outputs, *buffers)
-        shaped = outputs[:made].reshape(made, *self.graph.values[self.graph.outputs[1]].shape)
-        return Made(losses[:made], masses[:made], norms[:made], shaped)
+        pieces = [self._run(data, *piece) for piece in self._pieces(order, rates, first)]
+        whole = {n: np.concatenate([p[n] for p in pieces]) for n in ("losses", "masses", "norms", "outputs")}
+        shape = self.graph.values[self.graph.outputs[1]].shape
+        return Made(whole["losses"], whole["masses"], whole["norms"], whole["outputs"].reshape(-1, *shape))
+
+    def _pieces(self, order: Array, rates: Array, first: int) -> Iterator[tuple[Array, Array, int]]:
+        rows = self.graph.values[self.graph.inputs[0]].shape[0]
+        for start in range(0, len(rates), self.longest):
+            if self.results["stop"][0] and start:
+                return
+            part = slice(start, start + self.longest)
+            yield order[part.start * rows : part.stop * rows], rates[part], first + start
+
+    def _run(self, data: Mapping[str, Array], order: Array, rates: Array, first: int) -> dict[str, Array]:
+        into, steps = self.results, len(rates)
+        into["order"][: len(order)], into["rates"][:steps], into["clock"][0] = order, rates, first
+        given = {f"all_{identifier(n)}": data[n].reshape(len(data[n]), -1) for n in self.graph.inputs}
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            made = self._interpret(given, steps)
+        else:
+            made = self._execute(given, steps)
+        return {n: into[n][:made].copy() for n in ("losses", "masses", "norms", "outputs")}
+
+    def _execute(self, given: Mapping[str, Array], steps: int) -> int:
+        """By machine code; gives the number of steps that were finite."""
+        table, words = self.table
+        for row, call in zip(table, self.calls, strict=True):
+            if call.kernel == "gather":
+                new = machine_code.words_of([given[str(call.arguments[0])]])
+                words[row[team.WORDS] :][: len(new)] = new
+        with blas.one_thread() if self.parts > 1 else nullcontext():
+            team.run(table, words, self.results["counters"], steps, self.parts, self._by_python)
+        return self._finished(steps)
+
+    def _finished(self, steps: int) -> int:
+        """How many of the steps were finite."""
+        stopped = int(self.results["stop"][0])
+        return stopped - 1 if stopped else steps
+
+    def _by_python(self, line: int, step: int) -> None:
+        call = self.calls[line]
+        self.low.closures[call.kernel](*self.arguments(call, {}), *([step] if not call.arguments else []))
+
+    def _interpret(self, given: Mapping[str, Array], steps: int) -> int:
+        """The same line by line in Python, for looking closely and for tests."""
+        self.results["stop"][0] = 0
+        for step in range(steps):
+            for line, call in enumerate(self.calls):
+                if self.results["stop"][0]:
+                    return self._finished(steps)
+                self._interpret_line(line, call, step, given)
+        return steps
+
+    def _interpret_line(self, line: int, call: Call, step: int, given: Mapping[str, Array]) -> None:
+        if call.kernel in self.low.closures:
+            self._by_python(line, step)
+            return
+        counted = (step,) if machine_code.takes_step(call.kernel) else ()
+        KERNELS[call.kernel](0, call.extent, *counted, *self.arguments(call, given))
 
     def _draw(self, step: int) -> None:
         """Draw the dropout masks of a step."""
         for name in self.graph.masks:
-            self.batch[name][...] = reference.draw_mask(self.graph, name, self.seed, int(step))
+            self.batch[name][...] = reference.draw_mask(self.graph, name, self.seed, self._number(step))
 
-    def _optimize(self, lr: float, t: int) -> None:
+    def _number(self, step: int) -> int:
+        return int(self.results["clock"][0]) + step
+
+    def _optimize(self, step: int) -> None:
         """The update of an optimizer without a kernel: its formulas on the flat vectors."""
-        v = self.vectors
-        v.trained[...], slots = self.optimizer.update(np, v.trained, v.grads, v.slots, lr=float(lr), t=int(t))
+        v, lr = self.vectors, float(self.results["rates"][step])
+        v.trained[...], slots = self.optimizer.update(np, v.trained, v.grads, v.slots, lr=lr, t=self._number(step))
         for name, a in slots.items():
             v.slots[name][...] = a
 
-    def _clip(self) -> None:
+    def _clip(self, _: int) -> None:
         assert self.clip is not None
         grads = {n: self.vectors.views[f"d {n}"] for n in self.graph.trainable}
         for name, g in self.clip(np, grads).items():
             grads[name][...] = g
-
-
-def _products(graph: Graph, node: Any) -> int:
-    """FLOPs of a linear node's three products."""
-    return 6 * math.prod(graph.values[node.inputs[0]].shape) * graph.values[node.name].shape[-1]

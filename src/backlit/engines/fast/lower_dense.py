@@ -1,0 +1,186 @@
+"""Dense layers, elementwise rules and their losses, written down."""
+
+from __future__ import annotations
+
+from backlit import rules
+from backlit.engines.fast.jit import KERNELS
+from backlit.engines.fast.listing import Lowering, identifier
+from backlit.engines.fast.lowering import Write, lower, nothing
+from backlit.graph.graph import Node
+
+IN_PLACE = {"relu": "relu_grad", "tanh": "tanh_grad", "sigmoid": "sigmoid_grad"}
+"""Elementwise rules whose backward reads their output only, with its kernel: a may take the place of z."""
+
+
+WIDE = 64
+"""Rows of a gradient dW from which it is shared out by rows, as the update is: what a core has written it reads again."""
+
+
+def by_columns(rows: int, columns: int) -> int:
+    """1 where a matrix is shared out by columns, its longer side."""
+    return int(columns >= rows)
+
+
+# --- linear, alone or with the relu behind it ---------------------------------------------------------------------------
+
+
+def linear(low: Lowering, node: Node) -> None:
+    """z = x Wᵀ + b; a relu that follows alone is done by the same kernel, in place."""
+    x, W, b = node.inputs
+    z = low.rows(low.value(node.name))
+    given, (rows, columns) = low.rows(low.value(x)), low.shape_of(z)
+    after = low.follower(node)
+    fused = after is not None and after.rule == "relu" and b is not None
+    kernel = "linear_relu" if fused else "linear" if b else "product_nt"
+    bias = [low.value(b)] if b else []
+    also = ()
+    if fused and after is not None:
+        low.done.add(after.name)
+        low.same(identifier(after.name), low.value(node.name), low.graph.values[after.name].shape)
+        also = (after.name,)
+    low.emit(
+        kernel, by_columns(rows, columns), given, low.value(W), *bias, z, extent=max(rows, columns),
+        flops=2 * rows * columns * low.shape_of(given)[1], node=node, also=also,
+    )  # fmt: skip
+
+
+def linear_back(low: Lowering, node: Node) -> None:
+    """dW = δᵀ x and db = Σ_n δ, then dx = δ W."""
+    x, W, b = node.inputs
+    d, given = low.rows(low.grad(node.name)), low.rows(low.value(x))
+    (rows, units), inputs = low.shape_of(d), low.shape_of(given)[1]
+    work = 2 * rows * units * inputs
+    if low.wants(W):
+        columns = units < WIDE and by_columns(units, inputs)
+        low.share(W, lambda into: low.emit(
+            "product_tn", int(columns), d, given, into, extent=inputs if columns else units, flops=work, node=node,
+        ))  # fmt: skip
+    if low.wants(b) and f"d {b}" not in low.done:
+        low.share(b, lambda into: low.emit("sum_rows", d, into, extent=units, grain=8, node=node))
+    if low.wants(x):
+        low.share(x, lambda into: low.emit(
+            "product_nn", by_columns(rows, inputs), d, low.value(W), low.rows(into), extent=max(rows, inputs),
+            flops=work, node=node,
+        ))  # fmt: skip
+
+
+# --- elementwise --------------------------------------------------------------------------------------------------------
+
+
+def activation(low: Lowering, node: Node) -> None:
+    """a = f(z), in place of a linear node's z that only f reads."""
+    (x,) = node.operands
+    maker = low.graph.producer.get(x)
+    z = low.value(x)
+    alone = maker is not None and maker.rule == "linear" and low.follower(maker) is node
+    y = low.same(identifier(node.name), z, low.shape_of(z)) if alone else low.value(node.name)
+    low.entries(node.rule, z, y, node=node)
+
+
+def activation_back(low: Lowering, node: Node) -> None:
+    """δ = da ⊙ f'(z) in place of da; behind a linear node a relu gives its db in the same pass."""
+    (x,) = node.operands
+    maker = low.graph.producer.get(x)
+    d, y = low.grad(node.name), low.value(node.name)
+    bias = maker.inputs[2] if maker is not None and maker.rule == "linear" and low.follower(maker) is node else None
+    if node.rule == "relu" and low.wants(bias) and maker is not None:
+        low.done.add(f"d {bias}")
+        rows, values = low.rows(d), low.rows(y)
+        low.share(bias, lambda into: low.emit(
+            "bias_relu_grad", rows, values, into, extent=low.shape_of(rows)[1], grain=8, node=node, also=(maker.name,)
+        ))  # fmt: skip
+    else:
+        low.entries(IN_PLACE[node.rule], d, y, node=node)
+    low.move(x, d)
+
+
+def reshape(low: Lowering, node: Node) -> None:
+    """The same buffer in another shape."""
+    (x,) = node.operands
+    low.same(identifier(node.name), low.value(x), low.graph.values[node.name].shape)
+
+
+def reshape_back(low: Lowering, node: Node) -> None:
+    """The same gradient in another shape."""
+    low.move(node.operands[0], low.grad(node.name))
+
+
+def of_two(kernel: str) -> Write:
+    """A rule of two arrays of one shape."""
+
+    def write(low: Lowering, node: Node) -> None:
+        low.entries(kernel, *map(low.value, node.operands), low.value(node.name), node=node)
+
+    return write
+
+
+def add_back(low: Lowering, node: Node) -> None:
+    """da = db = dy; the one that is asked for last takes dy's place."""
+    d, wanted = low.grad(node.name), [x for x in node.operands if low.wants(x)]
+    for x in wanted[:-1]:
+        low.share(x, lambda into: low.entries("copy", d, into, node=node))
+    low.move(wanted[-1], d)
+
+
+def dropout_back(low: Lowering, node: Node) -> None:
+    """dx = dy ⊙ mask, in place of dy."""
+    x, mask = node.operands
+    d = low.grad(node.name)
+    low.entries("multiply", d, low.value(mask), d, node=node)
+    low.move(x, d)
+
+
+# --- losses -------------------------------------------------------------------------------------------------------------
+
+
+def softmax_cross_entropy(low: Lowering, node: Node) -> None:
+    """Loss and δ in one pass: ∂L/∂L = 1, so δ can be written at once; each row's loss is summed in order after it."""
+    pred, target = node.operands[:2]
+    low.written.add(pred)
+    z, d = low.rows(low.value(pred)), low.rows(low.grad(pred))
+    rows = low.shape_of(z)[0]
+    each = low.scratch(node, "losses", (rows,))
+    low.emit("softmax_cross_entropy", z, low.flat(low.value(target)), d, each, extent=rows, node=node)
+    low.emit("mean_loss", each, rows, rows, "stats", node=node)
+
+
+def mse(low: Lowering, node: Node) -> None:
+    """Loss and δ in one pass."""
+    pred, target = node.operands[:2]
+    low.written.add(pred)
+    z, y, d = low.rows(low.value(pred)), low.value(target), low.rows(low.grad(pred))
+    y = low.shaped(y, "rows", low.shape_of(z))
+    rows, columns = low.shape_of(z)
+    each = low.scratch(node, "losses", (rows,))
+    low.emit("mse", z, y, d, each, extent=rows, node=node)
+    low.emit("mean_loss", each, rows * columns, low.graph.values[pred].shape[0], "stats", node=node)
+
+
+def _plain_loss(low: Lowering, node: Node) -> bool:
+    """A loss without weights or options, at the end of the graph, of a prediction that nothing else reads."""
+    alone = all(i is None for i in node.inputs[2:]) and node.name == low.graph.outputs[0]
+    usual = all(node.attributes[k] == v for k, v in rules.get(node.rule).defaults.items())
+    values, pred, target = low.graph.values, *node.operands[:2]
+    return alone and usual and len(low.consumers(pred)) == 1 and len(values[pred].shape) > 1 and low.wants(pred)
+
+
+def _labelled(low: Lowering, node: Node) -> bool:
+    """A plain loss of [N, C] with integer labels [N]."""
+    values, pred, target = low.graph.values, *node.operands[:2]
+    return _plain_loss(low, node) and values[target].shape == values[pred].shape[:-1]
+
+
+def _same_shapes(low: Lowering, node: Node) -> bool:
+    """Both inputs have the output's shape."""
+    shapes = [low.graph.values[i].shape for i in node.operands]
+    return all(s == low.graph.values[node.name].shape for s in shapes) and len(set(node.operands)) == 2
+
+
+lower("linear", linear, linear_back)
+for _rule in IN_PLACE:
+    lower(_rule, activation, activation_back, lambda _, node: node.rule in KERNELS)
+lower("reshape", reshape, reshape_back)
+lower("add", of_two("add"), add_back, _same_shapes)
+lower("dropout", of_two("multiply"), dropout_back, _same_shapes)
+lower("softmax_cross_entropy", softmax_cross_entropy, nothing, _labelled)
+lower("mse", mse, nothing, _plain_loss)

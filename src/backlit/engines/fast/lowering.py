@@ -1,0 +1,126 @@
+"""The planner: how each rule is written down, forward and backward, and which neighbours are done in one kernel.
+
+A family's file enters its functions in the tables :data:`FORWARD` and :data:`BACKWARD` with the condition under which
+its kernels fit; where they do not, the rule's own functions do the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backlit import rules
+from backlit.core.types import Array
+from backlit.engines.fast.listing import Lowering, identifier
+from backlit.graph.graph import Graph, Node, differentiable_positions
+
+Write = Callable[[Lowering, Node], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a rule is written down where ``fits``."""
+
+    forward: Write
+    backward: Write
+    fits: Callable[[Lowering, Node], bool]
+
+
+TABLE: dict[str, Entry] = {}
+"""Rule -> how it is written down."""
+
+
+def lower(rule: str, forward: Write, backward: Write, fits: Callable[[Lowering, Node], bool] = lambda *_: True) -> None:
+    """Enter a rule in the table."""
+    TABLE[rule] = Entry(forward, backward, fits)
+
+
+def nothing(_: Lowering, __: Node) -> None:
+    """For what another kernel has done already."""
+
+
+def listed(graph: Graph, low: Lowering) -> Lowering:
+    """Write down a whole step of ``graph`` up to the gradients."""
+    entries = {node.name: _entry(low, node) for node in graph.nodes}
+    for node in graph.nodes:
+        if node.name not in low.done:
+            entries[node.name].forward(low, node)
+    way = graph.depends_on(graph.trainable)
+    for node in reversed(graph.nodes):
+        if f"d {node.name}" not in low.done and not way.isdisjoint(node.outputs):
+            entries[node.name].backward(low, node)
+    return low
+
+
+def _entry(low: Lowering, node: Node) -> Entry:
+    found = TABLE.get(node.rule)
+    return found if found is not None and found.fits(low, node) else BY_RULE
+
+
+# --- rules without a kernel -----------------------------------------------------------------------------------------
+
+
+def _forward_by_rule(low: Lowering, node: Node) -> None:
+    """Call the rule's forward and copy what it gives into the buffers."""
+    name = f"{identifier(node.name)}_forward"
+    low.closures[name] = _forward_closure(node)
+    low.emit(name, *map(low.value, (*node.operands, *node.outputs)), node=node)
+    if node.name == low.graph.outputs[0]:
+        low.emit("keep_loss", low.flat(low.value(node.outputs[0])), low.flat(low.value(low.graph.outputs[2])), "stats")
+
+
+def _forward_closure(node: Node) -> Callable[..., None]:
+    rule, present = rules.get(node.rule), [i is not None for i in node.inputs]
+
+    def forward(*buffers: Array) -> None:
+        given = iter(buffers)
+        for found, into in zip(rule.call(np, *_present(given, present), **node.attributes), given, strict=True):
+            into[...] = found
+
+    return forward
+
+
+def _present(given: Iterator[Array], present: list[bool]) -> tuple[Any, ...]:
+    return tuple(next(given) if there else None for there in present)
+
+
+def _backward_by_rule(low: Lowering, node: Node) -> None:
+    """Call the rule's backward and copy, or add, what it gives."""
+    rule, name = rules.get(node.rule), f"{identifier(node.name)}_backward"
+    asked = [(v, i) for v, i in differentiable_positions(node) if low.wants(v)]
+    seeds = [o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated]
+    for seed in seeds:
+        _seed(low, node, seed)
+    parts = [low.buffer(f"{name}_{i}", low.graph.values[v].shape) for v, i in asked]
+    low.closures[name] = _backward_closure(node, len(seeds), [i for _, i in asked])
+    values = map(low.value, (*node.operands, *node.outputs))
+    low.emit(name, *map(low.grad, seeds), *values, *parts, node=node)
+    for (value, _), part in zip(asked, parts, strict=True):
+        low.share(value, lambda into, part=part: low.entries("copy", part, into, node=node))  # type: ignore[misc]
+
+
+def _seed(low: Lowering, node: Node, seed: str) -> None:
+    """∂L/∂L is 1; an output that nobody reads has a gradient of 0."""
+    if seed not in low.written:
+        low.written.add(seed)
+        low.entries("fill", low.grad(seed), float(seed == low.graph.outputs[0]), node=node)
+
+
+def _backward_closure(node: Node, seeds: int, positions: list[int]) -> Callable[..., None]:
+    rule, present = rules.get(node.rule), [i is not None for i in node.inputs]
+
+    def backward(*buffers: Array) -> None:
+        d, given = buffers[:seeds], iter(buffers[seeds:])
+        inputs = _present(given, present)
+        outputs = tuple(next(given) for _ in node.outputs)
+        found = rule.gradients(np, d, rule.saved_from(inputs, outputs, node.attributes))
+        for into, position in zip(given, positions, strict=True):
+            into[...] = found[position]
+
+    return backward
+
+
+BY_RULE = Entry(_forward_by_rule, _backward_by_rule, lambda *_: True)
