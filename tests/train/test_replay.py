@@ -12,6 +12,7 @@ import backlit as bl
 from backlit.core import files
 from backlit.core.errors import FileError, InputError
 from backlit.core.events import StepDone
+from backlit.train.progress import Progress
 from backlit.train.rundir import RunDir
 from train.problems import everything, full_run, labelled, mlp
 
@@ -173,14 +174,59 @@ def test_every_stretch_between_snapshots_is_proved(tmp_path, on_disk):
 
 
 def test_a_snapshot_that_was_tampered_with_is_noticed(tmp_path):
+    """Its own hash tells, or where that was forged too, the replay."""
     recorded(tmp_path, snapshot_every=2)
     path = RunDir(tmp_path).snapshots()[6]
     arrays, header = files.read_tensors(path)
     arrays["params/dense1.W"][0, 0] += 1e-6
-    files.write_tensors(path, arrays, header)
-    found = dict(reopened(tmp_path).verify())
-    assert not found[6]
-    assert found[4]
+    forged = Progress.from_snapshot(arrays, {k: v for k, v in header.items() if k != "sha256"}, "").as_snapshot()
+    for contents in ((arrays, header), forged):
+        files.write_tensors(path, *contents)
+        found = dict(reopened(tmp_path).verify())
+        assert not found[6]
+        assert found[4]
+
+
+def test_a_step_that_leads_elsewhere_than_to_its_snapshot_is_refused_unless_forced(tmp_path):
+    _, live = recorded(tmp_path, snapshot_every=2)
+    path = RunDir(tmp_path).snapshots()[6]
+    progress = RunDir(tmp_path).load(path)
+    for group in (progress.params, next(iter(progress.slots.values()))):
+        name = next(iter(group))
+        kept = group[name].copy()
+        group[name] = kept + 1e-6
+        files.write_tensors(path, *progress.as_snapshot())
+        group[name] = kept
+        with pytest.raises(FileError, match="step 6, done again, does not lead") as caught:
+            reopened(tmp_path).at(6)
+        assert caught.value.code == "BL440"
+        assert caught.value.part("expected")[:16] != caught.value.part("got")
+        assert_as_it_was(reopened(tmp_path), live, [5])
+        assert reopened(tmp_path).at(6, force=True).step == 6
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_every_snapshot_is_met_again_on_the_way(tmp_path, engine):
+    if engine == "fast":
+        pytest.importorskip("numba")
+    data = labelled(60)
+    settings = {"loss": "softmax_cross_entropy", "epochs": 3, "batch_size": 4, "snapshot_every": 5, "engine": engine}
+    bl.fit(mlp(), data, **settings, run_dir=tmp_path, progress=False)
+    run = bl.open_run(tmp_path, data=data)
+    for step in run.snapshot_steps()[1:]:
+        assert run.at(step).step == step
+    assert all(equal for _, equal in run.verify())
+
+
+def test_snapshots_without_hashes_are_read_and_proved(tmp_path):
+    """As they were written before there were hashes."""
+    _, live = recorded(tmp_path, snapshot_every=2)
+    for path in RunDir(tmp_path).snapshots().values():
+        arrays, header = files.read_tensors(path)
+        files.write_tensors(path, arrays, {k: v for k, v in header.items() if k not in ("sha256", "jumps")})
+    run = reopened(tmp_path)
+    assert_as_it_was(run, live, [1, 6, 7, 12])
+    assert all(equal for _, equal in run.verify())
 
 
 def test_thinned_snapshots_still_lead_everywhere(tmp_path):

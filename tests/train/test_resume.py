@@ -147,7 +147,9 @@ def test_killed_and_resumed(whole, step, tmp_path):
     assert last == {1: 0, 7: 6, 10: 9}[step]
     assert bl.open_run(tmp_path).reason == ""
     resumed = full_run(tmp_path, resume=True, snapshot_every=3, early_stopping=None)
-    assert ending(resumed) == ending(whole["without early stopping"])
+    straight = full_run(tmp_path / "straight", snapshot_every=3, early_stopping=None)
+    assert ending(resumed) == ending(straight)
+    assert ending(straight)[1:] == ending(whole["without early stopping"])[1:]
 
 
 def test_a_snapshot_lost_costs_only_time(whole, tmp_path):

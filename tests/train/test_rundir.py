@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 
@@ -228,6 +229,44 @@ def test_a_cut_only_snapshot_is_damaged(tmp_path):
     RunDir(tmp_path).snapshots()[2].unlink()
     with pytest.raises(FileError, match="BL605"):
         bl.open_run(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["params", "state", "slots", "sums", "best", "header"])
+def test_one_flipped_bit_is_a_damaged_snapshot(tmp_path, part):
+    full_run(tmp_path, snapshot_every=1, epochs=2)
+    *_, older, last = list(RunDir(tmp_path).snapshots().values())[:-1]  # in the middle of an epoch: there are sums
+    RunDir(tmp_path).snapshots()[4].unlink()
+    whole = bytearray(last.read_bytes())
+    whole[place_of(whole, part)] ^= 1
+    last.write_bytes(whole)
+    with pytest.raises(FileError, match="cut or damaged") as caught:
+        bl.open_run(tmp_path)
+    error = caught.value
+    assert str(last) in str(error)
+    assert str(older) in error.part("fix")
+    assert error.part("expected").startswith(f"{part}: sha256 ")
+    assert error.part("got").startswith(f"{part}: sha256 ")
+    assert error.part("got") != error.part("expected")
+
+
+def place_of(whole, part):
+    """Where in the file a byte of the first array of a group is, or the digit of the step."""
+    length = int.from_bytes(whole[:8], "little")
+    if part == "header":
+        return whole.index(b'\\"step\\": ') + len(b'\\"step\\": ')
+    tensors = json.loads(whole[8 : 8 + length])
+    return 8 + length + min(t["data_offsets"][0] for name, t in tensors.items() if name.startswith(f"{part}/"))
+
+
+def test_the_hashes_are_those_of_names_types_shapes_and_bytes(tmp_path):
+    full_run(tmp_path, epochs=1)
+    arrays, header = files.read_tensors(RunDir(tmp_path).snapshots()[2])
+    digest = hashlib.sha256()
+    for name in sorted(n.removeprefix("params/") for n in arrays if n.startswith("params/")):
+        a = arrays[f"params/{name}"]
+        digest.update(f"{name}|{a.dtype.str}|{a.shape}|".encode() + a.tobytes())
+    assert header["sha256"]["params"] == digest.hexdigest()
+    assert header["sha256"].keys() == {"params", "state", "slots", "sums", "best", "header"}
 
 
 def test_a_snapshot_of_a_newer_version(tmp_path):

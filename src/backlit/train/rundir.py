@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backlit.core import files
 from backlit.core.errors import FileError
 from backlit.core.types import Array
+from backlit.train.jumps import steps_of
 from backlit.train.progress import Progress
 from backlit.train.recording import Recorder, with_ratios
 
 FORMAT = 1
 """Version of run.json's layout; a newer one is refused."""
+
+MOST = 500
+"""Snapshots kept at most, however small they are."""
 
 _PARTS = {"settings", "model", "data"}
 """What is always in run.json."""
@@ -24,7 +30,10 @@ _PARTS = {"settings", "model", "data"}
 
 @dataclass(frozen=True)
 class RunDir:
-    """Files of one run. Everything is written whole or not at all; ``budget_mb`` bounds the snapshots kept."""
+    """Files of one run. Everything is written whole or not at all.
+
+    ``budget_mb`` bounds the snapshots kept; a new one stands beside them only until the old ones are thinned.
+    """
 
     path: Path
     budget_mb: float = 256.0
@@ -114,7 +123,7 @@ class RunDir:
         """Write the snapshot of ``progress``, then drop old ones over the budget."""
         path = self.path / "snapshots" / f"step-{progress.step:08d}.safetensors"
         files.write_tensors(path, *progress.as_snapshot())
-        self._thin()
+        self._thin(steps_of(progress.jumps))
         return path
 
     def load(self, path: Path) -> Progress:
@@ -139,9 +148,9 @@ class RunDir:
             raise FileError("no_snapshot", where=str(self.path))
         return self.load(kept[-1])
 
-    def _thin(self) -> None:
+    def _thin(self, jumps: Sequence[int]) -> None:
         kept = self.snapshots()
-        for step in surplus({s: p.stat().st_size for s, p in kept.items()}, self.budget_mb):
+        for step in surplus({s: p.stat().st_size for s, p in kept.items()}, self.budget_mb, jumps):
             files.remove(kept[step])
 
 
@@ -151,6 +160,8 @@ class Memory:
 
     budget_mb: float = 256.0
     kept: dict[int, Progress] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    """Bytes of each."""
     recorder: Recorder | None = None
 
     def save_recording(self, recorder: Recorder) -> None:
@@ -168,23 +179,40 @@ class Memory:
     def save(self, progress: Progress) -> None:
         """Keep ``progress`` as it is now, then drop old ones over the budget."""
         self.kept[progress.step] = replace(progress, sums=dict(progress.sums))  # the sums go on growing in place
-        for step in surplus({s: p.nbytes for s, p in self.snapshots().items()}, self.budget_mb):
-            del self.kept[step]
+        self.sizes[progress.step] = progress.nbytes
+        for step in surplus(self.sizes, self.budget_mb, steps_of(progress.jumps)):
+            del self.kept[step], self.sizes[step]
 
     def nearest(self, step: int) -> Progress:
         """The last snapshot at or before ``step``."""
         return self.kept[max(s for s in self.kept if s <= step)]
 
 
-def surplus(sizes: Mapping[int, int], budget_mb: float) -> list[int]:
-    """Steps to drop, given the bytes of each, until all fit: smallest gaps first, never the first or the last step."""
-    left, dropped = dict(sorted(sizes.items())), []
-    while len(left) > 2 and sum(left.values()) > budget_mb * 1e6:
-        steps = list(left)
-        gaps = {steps[i]: (steps[i + 1] - steps[i - 1], steps[i]) for i in range(1, len(steps) - 1)}
-        dropped.append(min(gaps, key=gaps.__getitem__))
-        del left[dropped[-1]]
+def surplus(sizes: Mapping[int, int], budget_mb: float, jumps: Sequence[int] = ()) -> list[int]:
+    """Steps of snapshots to drop, given the bytes of each, until they fit the budget and are ``MOST`` at most.
+
+    Never the first or the last; of the others the one that is :func:`needed` least, until all is well. The snapshots
+    at ``jumps`` stay, of these the first third of as many as there are.
+    """
+    steps = np.array(sorted(sizes), np.int64)
+    sized, dropped = np.array([sizes[s] for s in steps.tolist()], np.int64), list[int]()
+    while len(steps) > 2 and (sized.sum() > budget_mb * 1e6 or len(steps) > MOST):
+        least = 1 + int(np.argmin(needed(steps, jumps[: len(steps) // 3])))
+        dropped.append(int(steps[least]))
+        steps, sized = np.delete(steps, least), np.delete(sized, least)
     return dropped
+
+
+def needed(steps: Array, jumps: Sequence[int]) -> Array:
+    """How much each snapshot between the first and the last is needed: infinitely at ``jumps``, else g / (d + 1/8).
+
+    g is the gap that it would leave; d its distance from the nearest of start, end and jumps, as a share of the run's
+    length. Dropping the least leaves gaps that near those are down to a fifth of what they are half a run away.
+    """
+    inner = steps[1:-1]
+    marks = np.array([steps[0], steps[-1], *jumps])
+    distance = np.abs(inner[:, None] - marks).min(axis=1) / (steps[-1] - steps[0])
+    return np.where(np.isin(inner, marks), np.inf, (steps[2:] - steps[:-2]) / (distance + 1 / 8))
 
 
 def _line(row: dict[str, Any]) -> bytes:
