@@ -231,8 +231,8 @@ _HOMES = {
     "nn.layers_attention": "Embedding MultiHeadAttention PositionalEmbedding SinusoidalPositions TransformerBlock "
     "TransformerDecoderBlock",
     "nn.layers_recurrent": "GRU LSTM RNN",
-    "nn.layers_conv": "AdaptiveAvgPool2D AvgPool2D Conv1D Conv2D ConvTranspose2D GlobalAvgPool2D GroupNorm InstanceNorm "
-    "MaxPool2D UpSample2D",
+    "nn.layers_conv": "AdaptiveAvgPool2D AvgPool2D Conv1D Conv2D ConvTranspose2D GlobalAvgPool2D GroupNorm "
+    "InstanceNorm MaxPool2D UpSample2D",
     "nn.losses": "MAE MSE BinaryCrossEntropy Huber KLDivergence SoftmaxCrossEntropy",
     "nn.model": "Model Sequential",
     "nn.store": "load save",

@@ -39,7 +39,7 @@ from backlit.nn import initializers
 from backlit.nn.layer import ACTIVATIONS
 
 CAUSES = ("weights", "slope", "normalisation", "dropout", "branches", "other", "scale", "error")
-NORMALISING = ("batchnorm", "batchnorm_inference", "layernorm", "rmsnorm")
+NORMALISING = ("batchnorm", "batchnorm_inference", "layernorm", "rmsnorm", "groupnorm", "instancenorm")
 _NOT_ELEMENTWISE = ("softmax", "log_softmax")
 
 

@@ -31,6 +31,9 @@ class Part:
 class _Reading(Evaluation):
     """An evaluation that notes which entries each term reads; of a sum inside a term, those of its largest part."""
 
+    inner = 0
+    """How many functions over an index are open."""
+
     def parts(self, index: tuple[int, ...]) -> list[Part]:
         self.inner, self.reads, self.noted = 0, list[Read](), list[tuple[Read, ...]]()
         found = self.terms(index)
