@@ -86,6 +86,18 @@ def test_equations_fit_on_paper(page, path):
     assert wider == 0
 
 
+OVERLAPPING = """[...document.querySelectorAll('.left')].filter(e => e.querySelector('.tex') &&
+    e.querySelector('.tex').getBoundingClientRect().right > e.nextSibling.getBoundingClientRect().left + 1).length"""
+
+
+def test_nothing_overlaps_even_before_the_fonts_are_there(page, tmp_path):
+    page.open(bl.derive(branched(), *samples(4)).save(tmp_path / "derivation.html"))
+    assert page.run("document.querySelectorAll('.left .katex').length") > 50
+    assert page.run(OVERLAPPING) == 0
+    page.run("document.querySelectorAll('.equations').forEach(e => e.style = '')")
+    assert page.run(OVERLAPPING) == 0
+
+
 def test_equations_stand_below_each_other_at_the_relation(page, tmp_path):
     path = bl.derive(branched(), *samples(4), optimizer="adam").save(tmp_path / "derivation.html")
     page.open(path)

@@ -12,7 +12,7 @@ import numpy as np
 
 from backlit.core.types import Array
 from backlit.report.charts import Scale
-from backlit.report.words import number
+from backlit.report.words import axis, number
 
 COLUMNS = 180
 """Most columns of pixels; further steps are averaged."""
@@ -96,7 +96,7 @@ def _axis(steps: Array, height: float) -> str:
         f'y="{height + 16}">{t:,.0f}</text>'
         for t in inner
     )
-    return f'{marks}<text class="end" x="{_WIDTH}" y="{height + 33}">step</text>'
+    return f'{marks}<text class="end" x="{_WIDTH}" y="{height + 33}">{axis("step")}</text>'
 
 
 def _legend(low: float, high: float) -> str:

@@ -13,7 +13,7 @@ from backlit.core.types import Array
 from backlit.report.charts import COLOURS, Line, line_chart
 from backlit.report.heat import heat_map
 from backlit.report.subject import Subject
-from backlit.report.words import both, code, columns, number, table
+from backlit.report.words import axis, both, code, columns, number, table
 
 USUAL_RATIO = 1e-3
 """Where the update-to-parameter ratio often lies. Source: Karpathy, CS231n, Stanford 2015, “Neural networks part 3”."""
@@ -71,7 +71,7 @@ def _curves(history: Mapping[str, list[float]], name: str) -> str:
     pairs = ((both("report_training"), name), (both("report_validation"), f"val_{name}"))
     x = np.array(history["epoch"], float)
     lines = [Line(label, x, _as_long(history[key], x)) for label, key in pairs if key in history]
-    return line_chart(lines, x_label="epoch")
+    return line_chart(lines, x_label=axis("epoch"))
 
 
 def _as_long(values: list[float], x: Array) -> Array:
@@ -117,7 +117,7 @@ def _by_layer(s: Subject, found: list[tuple[str, Array]], **options: Any) -> str
         return heat_map(found[::-1], s.recording["step"])
     step = s.recording["step"].astype(float)
     lines = [Line(code(layer), step, values) for layer, values in found]
-    return line_chart(lines, x_label="step", **options)
+    return line_chart(lines, x_label=axis("step"), **options)
 
 
 # --- settings -------------------------------------------------------------------------------------------------------

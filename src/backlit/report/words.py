@@ -30,6 +30,11 @@ def both_of(html: Callable[[], str], tag: str = "span") -> str:
     return "".join(f'<{tag} class="{lang}" lang="{TAGS[lang]}">{text}</{tag}>' for lang, text in found.items())
 
 
+def axis(name: str) -> str:
+    """What an axis shows, ``epoch`` or ``step``, in each language, as SVG."""
+    return both_of(lambda: escape(say(f"report_axis_{name}")), "tspan")
+
+
 def columns(key: str) -> list[str]:
     """The heads of a table from a message with ``|`` between them."""
     rows = {}
