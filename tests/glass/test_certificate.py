@@ -14,12 +14,13 @@ from backlit import rules
 from backlit.core import oracles
 from backlit.core.errors import BacklitError
 from backlit.core.i18n import use_language
+from backlit.core.tables import width
 from backlit.engines import reference
 from backlit.glass.certificate import Certificate
 from backlit.glass.certificate_call import NodeCall, _differentiable
 from backlit.glass.certificate_mutations import mutations
 from backlit.glass.certificate_nodes import judge
-from backlit.glass.certificate_routes import EPS, rounding_evidence
+from backlit.glass.certificate_routes import EPS, Evidence, rounding_evidence
 from backlit.graph.graph import Node
 from backlit.rules import REGISTRY
 from backlit.rules.formula import parse
@@ -600,8 +601,37 @@ def test_the_text_names_every_route(healthy):
     for part in ("complex step", "central differences", "index formula", "softmax_cross_entropy", "certified: "):
         assert part in text
     with use_language("zh"):
-        assert "通过：所有梯度正确" in healthy.full()
+        for told in (healthy.full(), healthy._repr_html_()):
+            assert all(part in told for part in ("通过：所有梯度正确", "复步长法", "中心差分", "下标公式"))
+            assert not any(part in told for part in ("complex step", "central differences", "index formula"))
     assert "<table>" in healthy._repr_html_()
+
+
+def test_the_file_calls_routes_the_same_in_both_languages(healthy):
+    def routes():
+        return [e["route"] for row in healthy.document()["rules"] for e in row["evidence"]]
+
+    with use_language("zh"):
+        chinese = routes()
+    assert chinese == routes()
+    assert set(chinese) >= {"complex step", "central differences", "index formula"}
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_columns_stand_under_each_other_whatever_the_language(healthy, lang):
+    with use_language(lang):
+        lines = healthy.full().splitlines()
+    ruled = next(i for i, line in enumerate(lines) if line.startswith("─"))
+    starts = [k for k, c in enumerate(lines[ruled]) if c == "─" and (k == 0 or lines[ruled][k - 1] == " ")]
+    rows = lines[ruled + 1 : ruled + 1 + len(healthy.table())]
+    for line in rows:
+        shown = "".join(c * width(c) for c in line).ljust(len(lines[ruled]))
+        assert all(shown[k] != " " for k in (starts[0], starts[2], starts[3], starts[6]))
+        assert all(shown[k - 1] == " " for k in starts[1:])
+
+
+def test_another_program_goes_by_its_own_name():
+    assert Evidence("jax", "dx", 0.0, 1.0, "ok").named == "jax"
 
 
 def test_a_wrong_one_says_so_in_its_text(monkeypatch):

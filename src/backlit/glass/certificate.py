@@ -19,6 +19,7 @@ import numpy as np
 from backlit.core import files, oracles
 from backlit.core.i18n import say
 from backlit.core.rng import generator
+from backlit.core.tables import html_table, text_table
 from backlit.core.types import Array
 from backlit.data.fingerprints import fingerprint
 from backlit.engines import complex_step, reference
@@ -91,7 +92,7 @@ class Certificate(Report):
         evidence = [(row.node, row.rule, e) for row in self.rules for e in row.evidence if e.route != "same twice"]
         evidence += [(name, "", e) for name, e in self.parameters.items()]
         return [
-            (node, rule, e.of, e.route, f"{e.error:.3g}", f"{e.tolerance:.3g}", say(f"check_verdict_{e.verdict}"))
+            (node, rule, e.of, e.named, f"{e.error:.3g}", f"{e.tolerance:.3g}", say(f"check_verdict_{e.verdict}"))
             for node, rule, e in evidence
         ]
 
@@ -106,8 +107,7 @@ class Certificate(Report):
     def full(self) -> str:
         """The whole certificate as text."""
         rows = [tuple(say("certificate_columns").split("|")), *self.table()]
-        widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-        table = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        table = text_table(rows, left=(0, 1, 2, 3, 6))
         return "\n".join([str(self), say("certificate_head"), *table, *self.kinks(), self.conclusion()])
 
     def conclusion(self) -> str:
@@ -116,11 +116,9 @@ class Certificate(Report):
         return say(f"certificate_verdict_{self.verdict}", share=f"{max(shares, default=0.0):.1%}")
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(c)}</th>" for c in say("certificate_columns").split("|"))
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in r) + "</tr>" for r in self.table())
+        table = html_table([say("certificate_columns").split("|"), *self.table()])
         notes = "".join(f"<p>{html.escape(line)}</p>" for line in (*map(str, self.findings), *self.kinks()))
-        title = html.escape(self.conclusion())
-        return f"<p>{title}</p>{notes}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<p>{html.escape(self.conclusion())}</p>{notes}{table}"
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from backlit.core.i18n import say
+from backlit.core.i18n import catalogue, say
 from backlit.core.oracles import VJP
 from backlit.core.types import Array
 from backlit.glass.certificate_call import EPS, NodeCall, Wrt, inner, size
@@ -71,6 +71,12 @@ class Evidence:
     """Terms of the longest sum."""
     conditioning: float = 0.0
     """The part of the tolerance that was measured: by moving the operands, or by the differences themselves."""
+
+    @property
+    def named(self) -> str:
+        """The route in the language in force; other programs go by their own names."""
+        key = f"certificate_route_{self.route.replace(' ', '_')}"
+        return say(key) if key in catalogue() else self.route
 
     @property
     def reason(self) -> str:

@@ -12,6 +12,7 @@ from backlit.core.errors import InputError
 from backlit.core.tables import amount
 from backlit.glass import katex
 from backlit.glass.certificate import Certificate
+from backlit.glass.certificate_routes import Evidence
 from backlit.glass.check import check
 from backlit.glass.cost import CostLedger, cost
 from backlit.glass.derive_numbers import number as latex_number
@@ -120,7 +121,7 @@ def _rules(found: Certificate) -> str:
             code(row.node),
             escape(row.rule),
             code(e.of),
-            escape(e.route),
+            _route(e),
             number(e.error, 3),
             number(e.tolerance, 3),
             _mark(e.verdict),
@@ -129,6 +130,10 @@ def _rules(found: Certificate) -> str:
     ]
     listed = table(columns("certificate_columns"), rows, texts=range(4))
     return f"<details><summary>{both('certificate_head')}</summary>{listed}</details>"
+
+
+def _route(evidence: Evidence) -> str:
+    return both_of(lambda: escape(evidence.named))
 
 
 def _mark(verdict: str) -> str:
