@@ -7,6 +7,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from backlit.core import files
 from backlit.train import fit as training
 from backlit.train import run as runs
@@ -60,13 +62,16 @@ class Run(runs.Run):
 
 
 def _update(moment: Moment, part: int) -> Update:
+    from backlit.core.rows import Rows
     from backlit.glass.trace import Share, Update
 
     grads, slots, params = moment.update()
     settings = moment.trainer.settings
     shares = [Share(*share) for share in moment.shares()]
-    made = (settings.optimizer, moment.learning_rate, moment.step, grads, slots, params)
-    return Update(*made, clip=settings.clip, shares=shares, part=part)
+    rows = {name: g.numbers for name, g in grads.items() if isinstance(g, Rows)}
+    whole = {name: np.asarray(g) for name, g in grads.items()}
+    made = (settings.optimizer, moment.learning_rate, moment.step, whole, slots, params)
+    return Update(*made, clip=settings.clip, shares=shares, part=part, rows=rows)
 
 
 @wraps(training.fit)

@@ -77,19 +77,25 @@ def forward(graph: Graph, env: Arrays, xp: Namespace = np) -> dict[str, Array]:
     return values
 
 
-def backward(graph: Graph, values: Arrays, wrt: Iterable[str], output: str, xp: Namespace = np) -> dict[str, Array]:
+def backward(
+    graph: Graph, values: Arrays, wrt: Iterable[str], output: str, xp: Namespace = np, *, rows: bool = False
+) -> dict[str, Any]:
     """∂(output)/∂v for every value v on a way from ``wrt`` to ``output``, by name; zeros for a ``wrt`` without a way.
+
+    With ``rows`` the gradients of the graph's sparse parameters are :class:`Rows`, for an optimizer, in NumPy.
 
     The walk is the chain rule in reverse: a node passes ∂L/∂(outputs) through its rule's backward, and what several
     nodes send to one value adds up.
     """
     wrt = tuple(wrt)
     on_the_way = graph.depends_on(wrt)
-    d: dict[str, Array] = {output: xp.ones_like(values[output])}
+    d: dict[str, Any] = {output: xp.ones_like(values[output])}
+    sparse = graph.sparse if rows else frozenset()
     for node in reversed(graph.nodes):
         if on_the_way.isdisjoint(node.outputs) or not any(o in d for o in node.outputs):
             continue
-        for name, gradient in node_gradients(node, values, d, xp):
+        by_rows = not sparse.isdisjoint(node.operands)
+        for name, gradient in _row_gradients(node, values, d) if by_rows else node_gradients(node, values, d, xp):
             if name in on_the_way:
                 d[name] = d[name] + gradient if name in d else gradient
     return {name: xp.zeros_like(values[name]) for name in wrt} | d
@@ -105,9 +111,18 @@ def node_gradients(node: Node, values: Arrays, d: Mapping[str, Array], xp: Names
     return [(name, found[i]) for name, i in differentiable_positions(node)]
 
 
+def _row_gradients(node: Node, values: Arrays, d: Mapping[str, Array]) -> Iterable[tuple[str, Any]]:
+    """(table, its gradient as rows) of a node that reads rows."""
+    rule = rules.get(node.rule)
+    assert rule.rows is not None
+    inputs = tuple(None if i is None else values[i] for i in node.inputs)
+    saved = rule.saved_from(inputs, tuple(values[o] for o in node.outputs), node.attributes)
+    return [(name, rule.rows(d[node.name], **saved)) for name, _ in differentiable_positions(node)]
+
+
 def value_and_grad(
-    graph: Graph, env: Arrays, wrt: Iterable[str], xp: Namespace = np
+    graph: Graph, env: Arrays, wrt: Iterable[str], xp: Namespace = np, *, rows: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All values, and ∂(first output)/∂v for every value on the way; both by name."""
+    """All values, and ∂(first output)/∂v for every value on the way; both by name. ``rows`` as for :func:`backward`."""
     values = forward(graph, env, xp)
-    return values, backward(graph, values, wrt, graph.outputs[0], xp)
+    return values, backward(graph, values, wrt, graph.outputs[0], xp, rows=rows)

@@ -57,7 +57,7 @@ def _under(group: str, arrays: Arrays, names: Iterable[str] | None = None) -> di
 
 def _of_update(update: Update) -> dict[str, Array]:
     found = _named("given", update.grads) | _named("new", update.params)
-    found |= _named("slots", optim.flatten_state(update.slots))
+    found |= _named("slots", optim.flatten_state(update.slots)) | _named("rows", update.rows)
     for i, share in enumerate(update.shares):
         found |= _named(f"share{i}", share.grads)
     return found
@@ -86,4 +86,5 @@ def _update(head: Mapping[str, Any], arrays: Arrays) -> Update:
         clip=None if head["clip"] is None else optim.from_config(head["clip"]),
         shares=[Share(mass, _under(f"share{i}", arrays, head["parameters"])) for i, mass in enumerate(head["masses"])],
         part=head["part"],
+        rows=_under("rows", arrays),
     )

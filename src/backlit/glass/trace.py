@@ -43,6 +43,12 @@ class Update:
     """Gradients of each mini-batch, where the step accumulates several."""
     part: int = 0
     """Which of them the trace shows."""
+    rows: Mapping[str, Array] = field(default_factory=dict)
+    """Of sparse parameters the numbers of the rows that the batch read: all others stayed as they were."""
+
+    def moves(self, name: str, index: tuple[int, ...]) -> bool:
+        """False for an entry in a row that the step left as it was."""
+        return name not in self.rows or index[0] in self.rows[name]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from backlit.core.errors import InputError
+from backlit.core.i18n import say
+from backlit.core.rows import Rows
 from backlit.core.types import Array
 from backlit.glass import symbols
 from backlit.glass.receipts import Entry, Receipt, Step, Term, short, total
@@ -23,6 +25,8 @@ def of_update(trace: Trace, entry: Entry) -> Receipt:
     The terms are the changes of p by each line that changes it: one, and one more where weights decay.
     """
     update, old = _known(trace, entry), trace.values[entry.name]
+    if not update.moves(entry.name, entry.index):
+        return _unread(update, entry, old.dtype.type(0))
     g, slots = update.grads[entry.name], update.slots.get(entry.name, {})
     optimizer, settings = update.optimizer, {"lr": update.learning_rate, "t": update.step}
 
@@ -46,6 +50,22 @@ def of_update(trace: Trace, entry: Entry) -> Receipt:
         recompute=recompute,
         steps=steps,
         scale=abs(float(wide["p"])),
+    )
+
+
+def _unread(update: Update, entry: Entry, zero: Any) -> Receipt:
+    """The receipt of an entry in a row of a sparse parameter that the batch did not read."""
+    told = say("update_row_unread", row=entry.index[0])
+    return Receipt(
+        entry=entry,
+        rule=update.optimizer.name,
+        formula=f"{entry} = {told}",
+        latex=symbols.latex("update", entry.name),
+        numbers=f"{entry} = 0",
+        value=zero,
+        terms=(),
+        exact=0.0,
+        recompute=lambda: zero,
     )
 
 
@@ -149,7 +169,10 @@ def _given(update: Update, shares: Sequence[Share], dtype: Any) -> Mapping[str, 
             old, new = mass / both, share.mass / both
             found = {n: (g * old + share.grads[n].astype(dtype) * new).astype(dtype) for n, g in found.items()}
         mass = both
-    return found if update.clip is None else update.clip(np, found)
+    if update.clip is None:
+        return found
+    rows = {n: Rows(at, found[n][at], found[n].shape) for n, at in update.rows.items()}
+    return {name: np.asarray(g) for name, g in update.clip(np, found | rows).items()}
 
 
 def _terms(update: Update, entry: Entry, values: Sequence[float], grads: Sequence[float]) -> list[Term]:

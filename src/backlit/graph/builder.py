@@ -34,6 +34,7 @@ class Builder:
         self._inputs: list[str] = []
         self._parameters: list[str] = []
         self._frozen: set[str] = set()
+        self._sparse: set[str] = set()
         self._state: list[str] = []
         self._masks: dict[str, Mask] = {}
         self._constants: dict[str, Array] = {}
@@ -51,16 +52,20 @@ class Builder:
         self._inputs.append(name)
         return self._leaf(name, shape, dtype or self.dtype)
 
-    def parameter(self, name: str, shape: Shape, init: Initializer, *, trainable: bool = True) -> Symbolic:
+    def parameter(
+        self, name: str, shape: Shape, init: Initializer, *, trainable: bool = True, sparse: bool = False
+    ) -> Symbolic:
         """A parameter; asked for again under the same name (a shared layer), the same one.
 
-        It is frozen where it, or a layer or model that it lies in, is not ``trainable``.
+        It is frozen where it, or a layer or model that it lies in, is not ``trainable``. Of a ``sparse`` one only the
+        rows that a batch reads are updated.
         """
         for part in self._open:
             trainable = trainable and getattr(part, "trainable", True)
             if id(part) in self._layers:
                 self.holders.setdefault(self._layers[id(part)][1], {})[name] = None
         self._frozen |= set() if trainable else {name}
+        self._sparse |= {name} if sparse else set()
         if name in self._parameters:
             return self._known(name, shape)
         self._parameters.append(name)
@@ -161,6 +166,11 @@ class Builder:
 
     # --- layers -------------------------------------------------------------------------------------------------
 
+    @property
+    def layers(self) -> dict[str, object]:
+        """The layers entered so far by name, in the order in which they were entered first."""
+        return {name: layer for layer, name in self._layers.values()}
+
     @contextmanager
     def layer(self, layer: object, kind: str, name: str | None) -> Iterator[tuple[str, str]]:
         """Enter a layer: gives (its name, the prefix of its values). A layer called again is shared: ``dense1@2``."""
@@ -212,6 +222,7 @@ class Builder:
             nodes=tuple(self._nodes),
             outputs=tuple(o.name for o in wanted),
             updates=dict(self._updates),
+            sparse=frozenset(self._sparse),
         ).check()
 
 

@@ -72,6 +72,8 @@ class Graph:
     outputs: tuple[str, ...]
     updates: Mapping[str, str]
     """State name -> the value that takes its place after the run."""
+    sparse: frozenset[str] = frozenset()
+    """Parameters of which only the rows that a batch reads are updated."""
 
     @property
     def trainable(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ def to_json(graph: Graph) -> dict[str, Any]:
         "masks": {name: mask.rate for name, mask in graph.masks.items()},
         "constants": list(graph.constants),
         "frozen": sorted(graph.frozen),
+        "sparse": sorted(graph.sparse),
         "updates": dict(graph.updates),
     } | {part: list(getattr(graph, part)) for part in ("inputs", "parameters", "state", "outputs")}
 
@@ -29,6 +30,7 @@ def from_json(data: dict[str, Any], constants: dict[str, Any]) -> Graph:
         masks={name: Mask(rate) for name, rate in data["masks"].items()},
         constants={name: constants[name] for name in data["constants"]},
         frozen=frozenset(data["frozen"]),
+        sparse=frozenset(data.get("sparse", ())),
         updates=data["updates"],
         **{part: tuple(data[part]) for part in ("inputs", "parameters", "state", "outputs")},
     ).check()

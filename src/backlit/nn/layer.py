@@ -43,9 +43,9 @@ class Scope:
         """Where a layer inside this one puts its things: ``block1.attention.Wqkv``."""
         return Scope(self.builder, f"{self.owner}.{name}", f"{self.prefix}.{name}")
 
-    def parameter(self, name: str, shape: Shape, init: Initializer) -> Symbolic:
+    def parameter(self, name: str, shape: Shape, init: Initializer, *, sparse: bool = False) -> Symbolic:
         """The parameter ``<layer>.<name>``."""
-        return self.builder.parameter(f"{self.owner}.{name}", shape, init)
+        return self.builder.parameter(f"{self.owner}.{name}", shape, init, sparse=sparse)
 
     def state(self, name: str, shape: Shape, init: Initializer) -> Symbolic:
         """The state array ``<layer>.<name>``."""

@@ -31,12 +31,20 @@ class Embedding(Layer):
 
     E starts as ``init`` says, Gaussian with standard deviation 1 unless told. PyTorch's ``Embedding.weight`` is E as it
     is. An id out of range is refused where data come in (InputError BL170).
+
+    With ``sparse`` training keeps the gradient as the rows that the batch read, and updates these rows alone: the
+    others keep their values and their optimizer state, so momentum, weight decay and penalties reach a row only in
+    steps that read it. Adam is then "lazy" as PyTorch's SparseAdam, except that eps is added to the root of the
+    corrected v, as in :class:`backlit.Adam`; plain SGD is the same as without. Everything that shows gradients shows
+    the whole array. A sparse table cannot be tied (InputError BL332) and trains with the reference engine.
+
     Source: Bengio, Ducharme, Vincent, Jauvin: A neural probabilistic language model, JMLR 3, 2003.
     """
 
     n: int
     d: int
     init: str | float | Initializer | None = field(default=None, kw_only=True)
+    sparse: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for option in ("n", "d"):
@@ -52,6 +60,8 @@ class Embedding(Layer):
         Source: Press, Wolf: Using the output embedding to improve language models, EACL 2017.
         """
         builder = builder_of(h)
+        if self.sparse:
+            raise InputError("sparse_tied", where=self.name or self.kind, got="sparse=True")
         if builder is None:
             raise InputError("layer_on_array", where=self.name or self.kind, got=type(h).__name__)
         with builder.layer(self, self.kind, self.name) as (owner, prefix):
@@ -59,7 +69,8 @@ class Embedding(Layer):
             return scope.node("z", "linear", h, self._table(scope))
 
     def _table(self, scope: Scope) -> Symbolic:
-        return scope.parameter("E", (self.n, self.d), Normal(1.0) if self.init is None else initializers.get(self.init))
+        init = Normal(1.0) if self.init is None else initializers.get(self.init)
+        return scope.parameter("E", (self.n, self.d), init, sparse=self.sparse)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

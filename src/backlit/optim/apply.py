@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from backlit.core.errors import InputError
 from backlit.core.names import lookup
+from backlit.core.rows import Rows
 from backlit.core.types import Array, Arrays, Namespace
 from backlit.optim.base import Optimizer
 from backlit.optim.recipe import RECIPES
@@ -38,6 +40,8 @@ def apply(
 ) -> tuple[dict[str, Array], State]:
     """One update of all parameters: (new params, new state). A parameter without a gradient (frozen) stays as it is.
 
+    Of a gradient given as :class:`Rows` only these rows are updated, which is NumPy's alone.
+
     ``lr`` is the learning rate, ``t`` counts updates from 1. Raises UnknownNameError for a gradient of no parameter,
     InputError where a gradient's shape or the state's slots do not fit.
     """
@@ -45,8 +49,26 @@ def apply(
     for name, g in grads.items():
         p = lookup(params, name, "parameter")
         _check(optimizer, name, p, g, state.get(name, {}))
-        new_params[name], new_state[name] = optimizer.update(xp, p, g, state.get(name, {}), lr=lr, t=t)
+        update = partial(_update_rows, optimizer) if isinstance(g, Rows) else optimizer.update
+        new_params[name], new_state[name] = update(xp, p, g, state.get(name, {}), lr=lr, t=t)
     return new_params, new_state
+
+
+def _update_rows(
+    optimizer: Optimizer, xp: Namespace, p: Array, g: Rows, slots: Arrays, *, lr: Any, t: Any
+) -> tuple[Array, dict[str, Array]]:
+    """One update of the rows that have a gradient; all others, and their state, stay as they are."""
+    tables = {name: a for name, a in slots.items() if a.shape == p.shape}
+    read = dict(slots) | {name: a[g.numbers] for name, a in tables.items()}
+    rows, new = optimizer.update(xp, p[g.numbers], g.values, read, lr=lr, t=t)
+    return _replaced(p, g.numbers, rows), new | {name: _replaced(a, g.numbers, new[name]) for name, a in tables.items()}
+
+
+def _replaced(table: Array, numbers: Array, rows: Array) -> Array:
+    """A copy of ``table`` with other rows at ``numbers``."""
+    found = table.copy()
+    found[numbers] = rows
+    return found
 
 
 def _check(optimizer: Optimizer, name: str, p: Array, g: Array, slots: Arrays) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from backlit.core.rows import Rows, stored
 from backlit.core.types import Array, Arrays, Namespace
 from backlit.optim.recipe import Positive, Recipe
 
@@ -17,9 +19,10 @@ class Clip(Recipe):
 
     limit: Positive
 
-    def __call__(self, xp: Namespace, grads: Arrays) -> dict[str, Array]:
+    def __call__(self, xp: Namespace, grads: Arrays) -> dict[str, Any]:
         """The clipped gradients, by the same names; ``grads`` is left as it is."""
-        return self._clip(xp, grads)
+        clipped = self._clip(xp, {name: stored(g) for name, g in grads.items()})
+        return {n: g.with_values(clipped[n]) if isinstance(g, Rows) else clipped[n] for n, g in grads.items()}
 
     def _clip(self, xp: Namespace, grads: Arrays) -> dict[str, Array]:
         raise NotImplementedError

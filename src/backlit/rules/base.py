@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any
 
 from backlit.core.names import lookup
+from backlit.core.rows import Rows
 from backlit.core.types import Array, Shape
 
 REGISTRY: dict[str, Rule] = {}
@@ -82,6 +83,10 @@ class Rule:
     """(inputs, attributes), called as forward is but without ``xp``: raises InputError where values that came from
     outside cannot be used, a token id out of range for one. Constants are given as arrays, other inputs as anything
     that has a shape. None: shapes say it all."""
+
+    rows: Callable[..., Rows] | None = None
+    """backward of a rule that reads rows of its one differentiable input, on NumPy and without ``xp``: the gradient as
+    :class:`Rows`. None: it makes whole arrays."""
 
     kinks: Callable[..., Array] | None = None
     """(xp, inputs, attributes) -> for each place with a kink, the number of the smooth piece it lies on. Between two

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from backlit.core.errors import InputError
+from backlit.core.rows import Rows
 from backlit.core.types import Array, Namespace, Shape
 from backlit.rules._arrays import as_number, listed
 from backlit.rules.base import Case, rule
@@ -33,7 +34,7 @@ def added_by_row(xp: Namespace, rows: Array, at: Array, size: int) -> Array:
     """
     total = xp.zeros((size, rows.shape[1]), dtype=rows.dtype)
     if isinstance(total, np.ndarray):
-        return _added_in_runs(total, rows, at)
+        return Rows.of(at, rows, total.shape).dense()
     if hasattr(total, "at"):
         return total.at[at].add(rows)
     if hasattr(xp, "scatter_add"):
@@ -42,12 +43,9 @@ def added_by_row(xp: Namespace, rows: Array, at: Array, size: int) -> Array:
     return xp.matmul(as_number(xp, hits, xp.ones(hits.shape, dtype=rows.dtype)), rows)
 
 
-def _added_in_runs(total: Array, rows: Array, at: Array) -> Array:
-    if len(at):
-        order = np.argsort(at, kind="stable")
-        numbers, starts = np.unique(at[order], return_index=True)
-        total[numbers] = np.add.reduceat(rows[order], starts, axis=0)
-    return total
+def rows(dy: Array, *, indices: Array, E_shape: Shape) -> Rows:
+    """The gradient as rows."""
+    return Rows.of(indices.reshape(-1), dy.reshape(indices.size, E_shape[1]), E_shape)
 
 
 def shapes(indices: Shape, E: Shape) -> Shape:
@@ -89,6 +87,7 @@ embedding = rule(
     constants=("indices",),
     integers=("indices",),
     requires=requires,
+    rows=rows,
     cases=cases,
     moves=True,
     source="Bengio, Ducharme, Vincent, Jauvin: A neural probabilistic language model, JMLR 3, 2003",

@@ -10,6 +10,7 @@ import numpy as np
 
 from backlit import optim
 from backlit.core.errors import NumericError
+from backlit.core.rows import stored
 from backlit.core.types import Array, Arrays
 from backlit.data.fingerprints import fingerprint
 from backlit.engines import reference
@@ -106,7 +107,7 @@ def gradients(
     for number, part in enumerate(parts):
         graph = part.graph(model, loss, training=True)
         env = reference.leaves(graph, model.params | found.state | part.given(graph), seed=seed, step=step, part=number)
-        values, d = reference.value_and_grad(graph, env, graph.trainable)
+        values, d = reference.value_and_grad(graph, env, graph.trainable, rows=True)
         require_finite(graph, values, d, step)
         if look is not None and number == 0:
             look(values, d)
@@ -130,7 +131,7 @@ def _combine(found: Outcome, outputs: Sequence[Array], grads: dict[str, Array], 
 
 def require_finite(graph: Graph, values: Arrays, d: Arrays, step: int) -> None:
     """NumericError naming the first value or gradient that is not finite, unless loss and gradients are."""
-    if all(np.isfinite(a).all() for a in (values[graph.outputs[0]], *(d[n] for n in graph.trainable))):
+    if all(np.isfinite(stored(a)).all() for a in (values[graph.outputs[0]], *(d[n] for n in graph.trainable))):
         return
     name, array = next(_not_finite(graph, values, d))
     raise NumericError("not_finite_step", where=name, step=step, snapshot="-", got=first_not_finite(name, array))
@@ -138,6 +139,7 @@ def require_finite(graph: Graph, values: Arrays, d: Arrays, step: int) -> None:
 
 def first_not_finite(name: str, array: Array) -> str:
     """``dense1.W[2, 0] = inf``: the first entry that is not finite."""
+    array = np.asarray(array)
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
     return f"{name}{list(index) if index else ''} = {array[index]}"
 

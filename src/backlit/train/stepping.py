@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from backlit.core.errors import InputError, NumericError
+from backlit.core.rows import stored
 from backlit.core.types import Array
 from backlit.nn.model import Model
 from backlit.train.batches import Batches
@@ -92,7 +93,7 @@ class ByReference:
                 raise NumericError(
                     "not_finite_step", where=name, step=step, snapshot="-", got=first_not_finite(name, array)
                 )
-        squares = {n: float(np.sum(np.square(g, dtype=np.float64))) for n, g in found.grads.items()}
+        squares = {n: float(np.sum(np.square(stored(g), dtype=np.float64))) for n, g in found.grads.items()}
         if recorder is not None:
             recorder.keep(step, p.params, squares, params)
         p.step, p.params, p.slots, p.state = step, params, slots, found.state
@@ -201,6 +202,8 @@ def stepper(engine: str, model: Model, train: Samples, settings: Settings, batch
         raise InputError("engine_feeding", where="fit", got="engine='fast'")
     if settings.accumulate > 1:
         raise InputError("engine_accumulate", where="fit", got=f"accumulate={settings.accumulate}")
+    if sparse := train.rows(slice(0, 1)).graph(model, settings.loss, training=True).sparse:
+        raise InputError("sparse_engine", where="fit", got=", ".join(sorted(sparse)))
     _require_numba()
     return ByProgram(model, train, settings, batches, **options)
 
