@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from backlit import data as data
+    from backlit import interop as interop
     from backlit._facade import Run as Run
     from backlit._facade import fit as fit
     from backlit._facade import open_run as open_run
@@ -136,6 +137,9 @@ if TYPE_CHECKING:
     from backlit.nn.layers_recurrent import (
         RNN as RNN,
     )
+    from backlit.nn.layers_regular import SpectralNorm as SpectralNorm
+    from backlit.nn.layers_regular import StochasticDepth as StochasticDepth
+    from backlit.nn.layers_regular import WeightNorm as WeightNorm
     from backlit.nn.losses import (
         MAE as MAE,
     )
@@ -145,12 +149,20 @@ if TYPE_CHECKING:
     from backlit.nn.losses import (
         BinaryCrossEntropy as BinaryCrossEntropy,
     )
+    from backlit.nn.losses import Contrastive as Contrastive
+    from backlit.nn.losses import CosineEmbedding as CosineEmbedding
+    from backlit.nn.losses import CosineSimilarity as CosineSimilarity
+    from backlit.nn.losses import Dice as Dice
+    from backlit.nn.losses import Focal as Focal
     from backlit.nn.losses import (
         Huber as Huber,
     )
+    from backlit.nn.losses import InfoNCE as InfoNCE
     from backlit.nn.losses import (
         KLDivergence as KLDivergence,
     )
+    from backlit.nn.losses import NegativeSampling as NegativeSampling
+    from backlit.nn.losses import SmoothL1 as SmoothL1
     from backlit.nn.losses import (
         SoftmaxCrossEntropy as SoftmaxCrossEntropy,
     )
@@ -233,7 +245,9 @@ _HOMES = {
     "nn.layers_recurrent": "GRU LSTM RNN",
     "nn.layers_conv": "AdaptiveAvgPool2D AvgPool2D Conv1D Conv2D ConvTranspose2D GlobalAvgPool2D GroupNorm "
     "InstanceNorm MaxPool2D UpSample2D",
-    "nn.losses": "MAE MSE BinaryCrossEntropy Huber KLDivergence SoftmaxCrossEntropy",
+    "nn.layers_regular": "SpectralNorm StochasticDepth WeightNorm",
+    "nn.losses": "MAE MSE BinaryCrossEntropy Contrastive CosineEmbedding CosineSimilarity Dice Focal Huber InfoNCE "
+    "KLDivergence NegativeSampling SmoothL1 SoftmaxCrossEntropy",
     "nn.model": "Model Sequential",
     "nn.store": "load save",
     "nn.structure": "Residual",
@@ -247,6 +261,7 @@ _MODULES = {
     "augment": "data.augment",
     "data": "data",
     "init": "nn.initializers",
+    "interop": "interop",
     "metrics": "train.metrics",
     "ops": "graph.functions",
 }

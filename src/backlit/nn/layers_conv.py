@@ -31,7 +31,7 @@ AXES = {1: "N, T, C", 2: "N, H, W, C"}
 
 
 def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 def _size(where: str, option: str, value: Any, axes: int) -> Size:
