@@ -13,7 +13,7 @@ import pytest
 import backlit as bl
 from backlit import optim, rules
 from backlit.core.errors import InputError
-from backlit.core.i18n import LANGUAGES
+from backlit.core.i18n import LANGUAGES, say
 from backlit.glass.derive import derive
 from backlit.glass.derive_blocks import Code, Formulas, Text
 from backlit.glass.derive_equations import Gradient
@@ -504,3 +504,12 @@ def test_the_evidence_is_said():
     last = derivation.blocks[-1]
     assert isinstance(last, Text)
     assert last.text.startswith(f"{len(derivation.entries)} entries are worked out above")
+
+
+def test_a_single_layer_has_nothing_to_recur_to():
+    texts = [b.text for b in derived("softmax classifier").blocks if isinstance(b, Text)]
+    assert say("derive_recursion_none") in texts
+    assert say("derive_recursion_intro") not in texts
+    texts = [b.text for b in derived("residual").blocks if isinstance(b, Text)]
+    assert say("derive_recursion_intro") in texts
+    assert say("derive_recursion_none") not in texts

@@ -201,6 +201,19 @@ def test_html_is_well_formed_whatever_the_names_are():
     assert ["".join(c.itertext()) for c in row] == ["<i>=0", "3", "100.0%", 'a<b>&"c[0] (3)']
 
 
+def test_html_ends_with_the_verdict_and_shows_an_optimizers_lines():
+    found = receipt(1.0, terms(1.0), steps=(Step("m", "m = g * 2", "0.5 * 2", 1.0), Step("p", "p = m", "1", 1.0)))
+    first, last = parsed(found._repr_html_()).findall("p")
+    assert last.text == found.verdict()
+    assert list(first.itertext()) == ["dense1.z[0,2]", " = 1", *found.working()]
+
+
+def test_html_of_a_given_number_has_no_working():
+    first, last = parsed(receipt(3.0, rule="")._repr_html_()).findall("p")
+    assert list(first.itertext()) == ["dense1.z[0,2]", " = 3"]
+    assert last.text == receipt(3.0, rule="").verdict()
+
+
 def test_html_lists_twenty_terms():
     assert len(list(parsed(receipt(1.0, terms(*range(1, 31)))._repr_html_()).iter("tr"))) == 20
 

@@ -211,7 +211,7 @@ class Sections:
         """What flows back through every layer before the last."""
         rest = [name for name in reversed(self.layers) if name != layer_of(self.output) and self._reached(name)]
         yield Heading(2, say("derive_head_recursion"))
-        yield Text(say("derive_recursion_intro"))
+        yield Text(say("derive_recursion_intro" if rest else "derive_recursion_none"))
         for name in rest:
             yield self._head(name)
             yield from self._layer_backward(name)

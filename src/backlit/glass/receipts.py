@@ -150,14 +150,14 @@ class Receipt:
         return [line for step in self.steps for line in str(step).splitlines()]
 
     def _repr_html_(self) -> str:
-        lines = "<br>".join(html.escape(line) for line in (self.formula, self.numbers))
-        head = f"<p><b>{html.escape(str(self.entry))}</b> = {short(self.value)}<br>{lines}</p>"
+        lines = "".join(f"<br>{html.escape(line)}" for line in self.working())
+        head = f"<p><b>{html.escape(str(self.entry))}</b> = {short(self.value)}{lines}</p>"
         rows = "".join(
             f"<tr><td>{html.escape(t.label)}</td><td>{short(t.value)}</td><td>{t.share:.1%}</td>"
             f"<td>{html.escape(' · '.join(f'{e} ({short(v)})' for e, v in t.operands))}</td></tr>"
             for t in self.terms[:20]
         )
-        return f"{head}<table>{rows}</table>"
+        return f"{head}<table>{rows}</table><p>{html.escape(self.verdict())}</p>"
 
 
 def total(values: Iterable[float]) -> float:
