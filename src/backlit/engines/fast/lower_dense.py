@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backlit import rules
 from backlit.engines.fast.jit import KERNELS
-from backlit.engines.fast.listing import Lowering, identifier
+from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier
 from backlit.engines.fast.lowering import Write, lower, nothing
 from backlit.graph.graph import Node
 
@@ -12,6 +12,8 @@ IN_PLACE = {"relu": "relu_grad", "tanh": "tanh_grad", "sigmoid": "sigmoid_grad"}
 """Elementwise rules whose backward reads their output only, with its kernel: a may take the place of z."""
 
 
+MANY, FEW = 32, 256
+"""A layer of at least so many units on at most so many rows is done by way of zᵀ = W xᵀ."""
 WIDE = 64
 """Rows of a gradient dW from which it is shared out by rows, as the update is: what a core has written it reads again."""
 
@@ -28,20 +30,37 @@ def linear(low: Lowering, node: Node) -> None:
     """z = x Wᵀ + b; a relu that follows alone is done by the same kernel, in place."""
     x, W, b = node.inputs
     z = low.rows(low.value(node.name))
-    given, (rows, columns) = low.rows(low.value(x)), low.shape_of(z)
     after = low.follower(node)
-    fused = after is not None and after.rule == "relu" and b is not None
-    kernel = "linear_relu" if fused else "linear" if b else "product_nt"
+    relu = after if after is not None and after.rule == "relu" and b is not None else None
+    if relu is not None:
+        low.done.add(relu.name)
+        low.same(identifier(relu.name), low.value(node.name), low.graph.values[relu.name].shape)
+    also = (relu.name,) if relu else ()
+    given, (rows, columns) = low.rows(low.value(x)), low.shape_of(z)
+    work = 2 * rows * columns * low.shape_of(given)[1]
+    if b is not None and MANY <= columns and rows <= FEW:
+        xt, zt = _transposed(low, given, node), low.buffer(f"{z}_t", (columns, rows))
+        low.emit("wide_linear", int(relu is not None), xt, low.value(W), low.value(b), zt, z, extent=columns,
+                 grain=CACHE_LINE, flops=work, node=node, also=also)  # fmt: skip
+        return
+    kernel = "linear_relu" if relu else "linear" if b else "product_nt"
     bias = [low.value(b)] if b else []
-    also = ()
-    if fused and after is not None:
-        low.done.add(after.name)
-        low.same(identifier(after.name), low.value(node.name), low.graph.values[after.name].shape)
-        also = (after.name,)
-    low.emit(
-        kernel, by_columns(rows, columns), given, low.value(W), *bias, z, extent=max(rows, columns),
-        flops=2 * rows * columns * low.shape_of(given)[1], node=node, also=also,
-    )  # fmt: skip
+    low.emit(kernel, by_columns(rows, columns), given, low.value(W), *bias, z, extent=max(rows, columns),
+             flops=work, node=node, also=also)  # fmt: skip
+
+
+def _transposed(low: Lowering, rows: str, node: Node) -> str:
+    """xᵀ of a matrix: what another layer has left, or made now, together with the mini-batch where it is one."""
+    name, (count, columns) = f"{low.storage(rows)}_t", low.shape_of(rows)
+    if low.shapes.get(name) == (columns, count):
+        return low.buffer(name, (columns, count))
+    low.buffer(name, (columns, count))
+    for at, call in enumerate(low.calls):
+        if call.kernel == "gather" and call.arguments[2] == rows:
+            low.calls[at] = Call("gather_both", (*call.arguments, name), -(-count // CACHE_LINE), nodes=(node.name,))
+            return name
+    low.emit("transpose", rows, name, extent=columns, grain=CACHE_LINE, node=node)
+    return name
 
 
 def linear_back(low: Lowering, node: Node) -> None:

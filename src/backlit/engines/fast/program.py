@@ -57,7 +57,7 @@ class Program:
         threads: int = 1,
     ) -> None:  # fmt: skip
         self.graph, self.optimizer, self.clip, self.vectors, self.seed = graph, optimizer, clip, vectors, seed
-        assert families
+        assert families.__all__
         self.low = Lowering(graph)
         self.batch = {n: np.zeros(graph.values[n].shape, graph.values[n].dtype) for n in (*graph.inputs, *graph.masks)}
         output = math.prod(graph.values[graph.outputs[1]].shape)
@@ -69,6 +69,7 @@ class Program:
         self.buffers, size = self._plan()
         self.arena = np.zeros(size, vectors.params.dtype)
         self.parts = threads if self._shares else 1
+        self.threads = threads if self._by_rules else 1
 
     def _results(self, output: int) -> dict[str, Array]:
         """What goes into and comes out of a call, for all its steps, and the counters that threads meet by."""
@@ -150,8 +151,12 @@ class Program:
     @cached_property
     def _shares(self) -> bool:
         """True where threads share the work: a step big enough, its layers all of kernels."""
-        work = sum(call.flops or call.extent for call in self.calls)
-        return work >= WORTH and not any(call.kernel in self.low.closures and call.arguments for call in self.calls)
+        return not self._by_rules and sum(call.flops or call.extent for call in self.calls) >= WORTH
+
+    @cached_property
+    def _by_rules(self) -> bool:
+        """True where layers have no kernels: NumPy's products in their rules share the work among BLAS's threads."""
+        return any(call.kernel in self.low.closures and call.arguments for call in self.calls)
 
     def show(self) -> str:
         """The listing, with the nodes that each line was made from, and the memory."""
@@ -205,20 +210,17 @@ class Program:
         into, steps = self.results, len(rates)
         into["order"][: len(order)], into["rates"][:steps], into["clock"][0] = order, rates, first
         given = {f"all_{identifier(n)}": data[n].reshape(len(data[n]), -1) for n in self.graph.inputs}
-        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-            made = self._interpret(given, steps)
-        else:
-            made = self._execute(given, steps)
+        made = self._interpret(given, steps) if numba.config.DISABLE_JIT else self._execute(given, steps)
         return {n: into[n][:made].copy() for n in ("losses", "masses", "norms", "outputs")}
 
     def _execute(self, given: Mapping[str, Array], steps: int) -> int:
         """By machine code; gives the number of steps that were finite."""
         table, words = self.table
         for row, call in zip(table, self.calls, strict=True):
-            if call.kernel == "gather":
+            if call.kernel in {"gather", "gather_both"}:
                 new = machine_code.words_of([given[str(call.arguments[0])]])
                 words[row[team.WORDS] :][: len(new)] = new
-        with blas.one_thread() if self.parts > 1 else nullcontext():
+        with nullcontext() if self.parts < self.threads else blas.one_thread():
             team.run(table, words, self.results["counters"], steps, self.parts, self._by_python)
         return self._finished(steps)
 
