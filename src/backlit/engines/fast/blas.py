@@ -1,8 +1,9 @@
-"""NumPy's own BLAS without Python in between: the matrix product of the library that NumPy has loaded, by its address."""
+"""NumPy's own BLAS without Python in between: the matrix product of the library NumPy has loaded, by its address."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ def _part(A: Array, start: int, row: int, shape: tuple[int, int]) -> Array:
 
 
 @overload(gemm)
-def _gemm(ta, tb, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+def _gemm(ta, tb, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     product, real, size = (_sgemm, np.float32, 4) if C.dtype == types.float32 else (_dgemm, np.float64, 8)
 
     def compiled(ta, tb, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
@@ -100,6 +101,19 @@ def one_thread() -> Iterator[None]:
             _running -= 1
             if not _running:
                 set_threads(_before)
+
+
+def _forget() -> None:
+    """In a forked child, where only the thread lives on that forked: nobody else is inside."""
+    global _lock, _running  # noqa: PLW0603
+    _lock = threading.Lock()
+    if _running:
+        _running = 0
+        set_threads(_before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def threads() -> int:

@@ -18,7 +18,11 @@ KERNELS: dict[str, Callable[..., Any]] = {}
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel: compiled when it is first used, its machine code kept on disk, the interpreter's lock released."""
+    """A kernel: compiled when it is first used, the interpreter's lock released.
+
+    Its machine code is kept on disk with what calls it, see :mod:`backlit.engines.fast.machine_code`: by itself Numba
+    would not see that a function of another file, which it contains, has changed.
+    """
     KERNELS[function.__name__] = made = _compiled(function, FAST)
     return made
 
@@ -36,7 +40,7 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _compiled(function: Callable[..., Any], assume: frozenset[str]) -> Callable[..., Any]:
     return njit(  # type: ignore[no-any-return]
-        function, cache=True, nogil=True, error_model="numpy", fastmath=set(assume), forceinline=True
+        function, nogil=True, error_model="numpy", fastmath=set(assume), forceinline=True
     )
 
 
@@ -49,5 +53,5 @@ def span(lo: int, hi: int) -> range:
 
 
 @overload(span)
-def _span(lo, hi):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001  as Numba wants it
+def _span(lo, hi):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  as Numba wants it
     return lambda lo, hi: range(np.uint64(lo), np.uint64(hi))

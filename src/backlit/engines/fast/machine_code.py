@@ -1,8 +1,8 @@
 """Kernels by the address of their machine code, all called alike: f(words, lo, hi, step).
 
-``words`` are a call's other arguments as int64: a number takes one, an array its address and its shape. For every kernel
-and kind of arguments a few lines of Python unpack them; they lie as a module in the cache folder, where Numba keeps their
-machine code for the next process.
+``words`` are a call's other arguments as int64: a number takes one, an array its address and its shape. For every
+kernel and kind of arguments a few lines of Python unpack them; they lie as a module in the cache folder, where Numba
+keeps their machine code for the next process.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numba
 import numpy as np
 
-from backlit.engines.fast import blas, jit, pointers
+from backlit.engines.fast import pointers
 from backlit.engines.fast.jit import KERNELS
 
 Array = Any
 
-_TEXT = """from numba import carray, cfunc, float32, float64, int32, int64, uint8, void
+_TEXT = """from numba import carray, cfunc, types
 
 from backlit.engines.fast.jit import KERNELS
 from backlit.engines.fast.pointers import pointer
@@ -36,9 +38,9 @@ from backlit.engines.fast.pointers import pointer
 kernel = KERNELS[{name!r}]
 
 
-@cfunc(void(int64, int64, int64, int64), cache={cache}, error_model="numpy", boundscheck=False)
+@cfunc(types.void(types.int64, types.int64, types.int64, types.int64), cache=True, error_model="numpy")
 def call(words, lo, hi, step):
-    w = carray(pointer(words), ({size},), int64)
+    w = carray(pointer(words), ({size},), types.int64)
 {lines}
     kernel({arguments})
 """
@@ -64,7 +66,7 @@ def _kind(argument: Any) -> str:
     if isinstance(argument, np.ndarray):
         assert argument.flags.c_contiguous
         return f"{argument.dtype.name}:{argument.ndim}"
-    return type(argument).__name__
+    return "float" if isinstance(argument, float) else "int"
 
 
 @cache
@@ -79,9 +81,16 @@ def waiting(wanted: Iterable[tuple[str, Sequence[Any]]]) -> int:
 
 
 def _name(name: str, kinds: tuple[str, ...]) -> str:
-    """The name of the unpacking module: another one for every text and every version of the kernel."""
-    key = _unpacking(name, kinds) + _sources(name)
-    return f"call_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return version(f"call_{name}", _unpacking(name, kinds), KERNELS[name].__module__)
+
+
+def version(name: str, text: str, maker: str) -> str:
+    """A name for a module of compiled code: another one for every text and every version of what it is made of.
+
+    That is the module ``maker`` and all of this package that it takes something from: Numba would not see a change.
+    """
+    key = f"{text}{_sources(maker)}{numba.config.BOUNDSCHECK}"
+    return f"{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _unpacking(name: str, kinds: tuple[str, ...]) -> str:
@@ -91,10 +100,10 @@ def _unpacking(name: str, kinds: tuple[str, ...]) -> str:
         given.append(f"a{at}")
         dtype, _, dimensions = kind.partition(":")
         shape = "".join(f"w[{at + 1 + i}], " for i in range(int(dimensions or 0)))
-        value = {"int": f"w[{at}]", "float": f"w[{at} : {at + 1}].view(float64)[0]"}.get(dtype)
-        lines.append(f"    a{at} = {value or f'carray(pointer(w[{at}]), ({shape}), {dtype})'}")
+        value = {"int": f"w[{at}]", "float": f"w[{at} : {at + 1}].view(types.float64)[0]"}.get(dtype)
+        lines.append(f"    a{at} = {value or f'carray(pointer(w[{at}]), ({shape}), types.{dtype})'}")
         at += 1 + int(dimensions or 0)
-    return _TEXT.format(name=name, cache=True, size=at, lines="\n".join(lines), arguments=", ".join(given))
+    return _TEXT.format(name=name, size=at, lines="\n".join(lines), arguments=", ".join(given))
 
 
 def takes_step(name: str) -> bool:
@@ -125,24 +134,27 @@ def _writable(folder: Path) -> Path:
 
 
 @cache
-def _sources(name: str) -> str:
-    """The source that the kernel's machine code is made of: Numba would not see that it has changed."""
-    modules = {sys.modules[KERNELS[name].__module__], blas, jit, pointers}
-    modules |= {sys.modules[m] for m in _imports(KERNELS[name].__module__)}
-    return "".join(inspect.getsource(m) for m in sorted(modules, key=lambda m: m.__name__))
+def _sources(maker: str) -> str:
+    found, reached = set[str](), [maker, pointers.__name__]
+    while reached:
+        if (name := reached.pop()) not in found:
+            found.add(name)
+            reached += _imports(name)
+    return "".join(inspect.getsource(sys.modules[name]) for name in sorted(found))
 
 
 def _imports(module: str) -> set[str]:
     """Modules of this package that a module takes something from."""
     values = vars(sys.modules[module]).values()
-    return {m for v in values if (m := getattr(v, "__module__", "") or "").startswith(__package__)}
+    names = (v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", "") for v in values)
+    return {n for n in names if n and n.startswith(f"{__package__}.")}
 
 
 def module(name: str, text: str) -> ModuleType:
     """The module of that name and text in the cache folder, made where it is not there yet."""
     path = cache_folder() / f"{name}.py"
     if not path.exists():
-        part = path.with_suffix(f".{os.getpid()}")
+        part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         part.write_text(text, "utf-8")
         part.replace(path)
     spec = importlib.util.spec_from_file_location(name, path)

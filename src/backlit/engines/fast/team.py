@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
+from functools import cache
 from threading import Thread
 from typing import Any
 
 import llvmlite.binding as llvm
 from numba import njit, types
 
+from backlit.engines.fast import machine_code
 from backlit.engines.fast.pointers import call, fetch, fetch_add
 
 Array = Any
@@ -18,7 +20,7 @@ Array = Any
 FUNCTION, WORDS, EXTENT, GRAIN, CHECKED, COLUMNS = range(6)
 """Columns of a table of calls: address of the machine code (0: a call for Python), where its arguments begin, how many
 units of work it has, in what multiples they are shared out, and whether the call before it may have stopped all."""
-ARRIVED, ROUND, STOP, COUNTERS = 0, 16, 32, 48
+ARRIVED, ROUND, STOP, GIVEN_UP, COUNTERS = 0, 16, 32, 48, 64
 """Entries of the shared counters, each on a cache line of its own."""
 PATIENCE = 4000
 """How many times to look before giving the core away."""
@@ -33,31 +35,31 @@ def _yielding() -> Any:
 _yield = _yielding()
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def meet(shared: Array, parts: int) -> None:
-    """Wait until all threads of the team are here."""
+    """Wait until all threads of the team are here, or the leader has given up."""
     if parts == 1:
         return
     at, turn = shared.ctypes.data + 8 * ARRIVED, fetch(shared.ctypes.data + 8 * ROUND)
+    given_up, looked = shared.ctypes.data + 8 * GIVEN_UP, 0
     if fetch_add(at, 1) == parts - 1:
         fetch_add(at, -parts)
         fetch_add(shared.ctypes.data + 8 * ROUND, 1)
         return
-    looked = 0
-    while fetch(shared.ctypes.data + 8 * ROUND) == turn:
+    while fetch(shared.ctypes.data + 8 * ROUND) == turn and not fetch(given_up):
         looked += 1
         if looked > PATIENCE:
             _yield()
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def share(extent: int, grain: int, part: int, parts: int) -> tuple[int, int]:
     """(lo, hi): the units of work of one thread, in multiples of ``grain``."""
     blocks = -(-extent // grain)
     return min(blocks * part // parts * grain, extent), min(blocks * (part + 1) // parts * grain, extent)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def work(
     table: Array, words: Array, shared: Array, part: int, parts: int, at: int, steps: int, resumed: bool
 ) -> int:  # fmt: skip
@@ -66,13 +68,14 @@ def work(
     Gives the position reached. Where a call is Python's only the first thread comes back, ``resumed`` when it goes on;
     the others wait for it.
     """
-    size, words_at, stop_at = len(table), words.ctypes.data, shared.ctypes.data + 8 * STOP
+    size, words_at = len(table), words.ctypes.data
+    stop_at, given_up = shared.ctypes.data + 8 * STOP, shared.ctypes.data + 8 * GIVEN_UP
     if resumed:
         meet(shared, parts)
     while at < steps * size:
         line = table[at % size]
         meet(shared, parts)
-        if line[CHECKED] and fetch(stop_at):
+        if (line[CHECKED] and fetch(stop_at)) or fetch(given_up):
             return at
         if line[FUNCTION]:
             lo, hi = share(line[EXTENT], line[GRAIN], part, parts)
@@ -82,42 +85,58 @@ def work(
             return at
         else:
             meet(shared, parts)
-            if fetch(stop_at):
-                return at
         at += 1
     meet(shared, parts)
     return at
 
 
+_TEXT = """from numba import njit
+
+from backlit.engines.fast import team
+
+
+@njit(cache=True, nogil=True)
+def work(table, words, shared, part, parts, at, steps, resumed):
+    return team.work(table, words, shared, part, parts, at, steps, resumed)
+"""
+
+
+@cache
+def _work() -> Callable[..., int]:
+    """``work`` with machine code that is kept for the next process."""
+    made = machine_code.module(machine_code.version("team", _TEXT, __name__), _TEXT)
+    return made.work  # type: ignore[no-any-return]
+
+
 def run(
-    table: Array, words: Array, stop: Array, steps: int, parts: int, by_python: Callable[[int, int], None]
+    table: Array, words: Array, shared: Array, steps: int, parts: int, by_python: Callable[[int, int], None]
 ) -> None:  # fmt: skip
     """Run a table ``steps`` times with a team of ``parts`` threads, the caller's among them.
 
-    ``by_python(line, step)`` does the calls that are Python's, in the caller's thread. ``stop``, the shared counters,
-    is set to 1 at STOP by a call that wants no more steps.
+    ``by_python(line, step)`` does the calls that are Python's, in the caller's thread; what it raises ends all threads.
+    ``shared``, the counters, is set to 1 or more at STOP by a call that wants no more steps.
     """
-    stop[:] = 0
-    others = [Thread(target=work, args=(table, words, stop, part, parts, 0, steps, False)) for part in range(1, parts)]
-    for thread in others:
-        thread.start()
+    shared[:] = 0
+    given = (table, words, shared)
+    others = [Thread(target=_work(), args=(*given, part, parts, 0, steps, False)) for part in range(1, parts)]
     try:
-        _lead(table, words, stop, steps, parts, by_python)
+        for thread in others:
+            thread.start()
+        _lead(*given, steps, parts, by_python)
+    except BaseException:
+        shared[GIVEN_UP] = 1
+        raise
     finally:
         for thread in others:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
 
 def _lead(
-    table: Array, words: Array, stop: Array, steps: int, parts: int, by_python: Callable[[int, int], None]
+    table: Array, words: Array, shared: Array, steps: int, parts: int, by_python: Callable[[int, int], None]
 ) -> None:  # fmt: skip
-    size = len(table)
-    at = work(table, words, stop, 0, parts, 0, steps, False)
-    while at < steps * size and not stop[STOP]:
-        try:
-            by_python(at % size, at // size)
-        except BaseException:
-            stop[STOP] = 1
-            meet(stop, parts)
-            raise
-        at = work(table, words, stop, 0, parts, at + 1, steps, True)
+    size, work = len(table), _work()
+    at = work(table, words, shared, 0, parts, 0, steps, False)
+    while at < steps * size and not shared[STOP]:
+        by_python(at % size, at // size)
+        at = work(table, words, shared, 0, parts, at + 1, steps, True)

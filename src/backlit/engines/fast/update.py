@@ -93,7 +93,7 @@ class _Hoisting(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> ast.AST:
         if not isinstance(node, ast.expr) or self._varies(node):
-            return super().visit(node)
+            return super().visit(node)  # type: ignore[no-any-return]
         self.before.append(f"c{len(self.before)} = real({ast.unparse(node)})")
         return ast.Name(f"c{len(self.before) - 1}")
 
