@@ -75,10 +75,10 @@ def check_groups(rule: str, groups: int, **channels: int) -> None:
 def framed(xp: Namespace, x: Array, widths: Widths, value: float = 0.0) -> Array:
     """``x`` with so many entries of ``value`` before and after it along each axis; negative widths cut off."""
     for axis, (before, after) in enumerate(widths, start=1):
-        x = _along(x, axis, slice(max(-before, 0), x.shape[axis] - max(-after, 0)))
         blocks = (_block(xp, x, axis, before, value), x, _block(xp, x, axis, after, value))
         kept = [b for b in blocks if b is not None]
         x = xp.concat(kept, axis=axis) if len(kept) > 1 else x
+        x = _along(x, axis, slice(max(-before, 0), x.shape[axis] - max(-after, 0)))
     return x
 
 
