@@ -141,6 +141,9 @@ if TYPE_CHECKING:
     from backlit.nn.layers_regular import StochasticDepth as StochasticDepth
     from backlit.nn.layers_regular import WeightNorm as WeightNorm
     from backlit.nn.losses import (
+        CTC as CTC,
+    )
+    from backlit.nn.losses import (
         MAE as MAE,
     )
     from backlit.nn.losses import (
@@ -246,7 +249,7 @@ _HOMES = {
     "nn.layers_conv": "AdaptiveAvgPool2D AvgPool2D Conv1D Conv2D ConvTranspose2D GlobalAvgPool2D GroupNorm "
     "InstanceNorm MaxPool2D UpSample2D",
     "nn.layers_regular": "SpectralNorm StochasticDepth WeightNorm",
-    "nn.losses": "MAE MSE BinaryCrossEntropy Contrastive CosineEmbedding CosineSimilarity Dice Focal Huber InfoNCE "
+    "nn.losses": "CTC MAE MSE BinaryCrossEntropy Contrastive CosineEmbedding CosineSimilarity Dice Focal Huber InfoNCE "
     "KLDivergence NegativeSampling SmoothL1 SoftmaxCrossEntropy",
     "nn.model": "Model Sequential",
     "nn.store": "load save",

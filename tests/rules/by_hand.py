@@ -13,7 +13,13 @@ import numpy as np
 
 from backlit.rules import get
 
-KINDS = {"labels": np.int64, "indices": np.int64, "condition": np.bool_}
+KINDS = {
+    "labels": np.int64,
+    "indices": np.int64,
+    "condition": np.bool_,
+    "label_lengths": np.int64,
+    "input_lengths": np.int64,
+}
 """Inputs that are no real numbers, by name; ``y`` of a comparison is a condition too."""
 
 

@@ -91,6 +91,54 @@ TABLE = [
         },
         scale=6,
     ),
+    Worked(
+        "ctc",
+        "two frames, p of blank and class 1/4 and 3/4: the label is read from 1 1, 1 blank and blank 1",
+        # P = 9/16 + 3/16 + 3/16 = 15/16; in the first frame 12/15 of P are in the class, in the second too
+        given={"logits": [[[0, LN3], [0, LN3]]], "labels": [[1]]},
+        gives={
+            "loss": log(16 / 15),
+            "mass": 1,
+            "p": [[[Q(1, 4), Q(3, 4)]] * 2],
+            "surprise": [log(16 / 15)],
+            "said": [[[-2 * LN2, LN3 - 2 * LN2, -2 * LN2]] * 2],
+            "alpha": [
+                [
+                    [-2 * LN2, LN3 - 2 * LN2, -1e30],
+                    [-4 * LN2, log(12 / 16), log(3 / 16)],
+                ]
+            ],
+            "beta": [[[LN3 - 2 * LN2, 0, -2 * LN2], [-1e30, 0, 0]]],
+        },
+        gradients={"dlogits": [[[Q(1, 4) - Q(3, 15), Q(3, 4) - Q(12, 15)]] * 2]},
+    ),
+    Worked(
+        "ctc",
+        "one way only: class, blank, class again; everything not on it is pushed down",
+        given={"logits": [[[0, 0], [0, 0], [0, 0]]], "labels": [[1, 1]]},
+        gives={
+            "loss": 3 * LN2,
+            "mass": 1,
+            "p": [[[Q(1, 2)] * 2] * 3],
+            "surprise": [3 * LN2],
+            "said": [[[-LN2] * 5] * 3],
+            "alpha": [
+                [
+                    [-LN2, -LN2, -1e30, -1e30, -1e30],
+                    [-2 * LN2, -LN2, -2 * LN2, -1e30, -1e30],
+                    [-3 * LN2, log(3 / 8), log(3 / 8), -3 * LN2, -1e30],
+                ]
+            ],
+            "beta": [
+                [
+                    [-1e30, -2 * LN2, log(3 / 4), log(3 / 4), -2 * LN2],
+                    [-1e30, -1e30, -LN2, 0, -LN2],
+                    [-1e30, -1e30, -1e30, 0, 0],
+                ]
+            ],
+        },
+        gradients={"dlogits": [[[Q(1, 2), -Q(1, 2)], [-Q(1, 2), Q(1, 2)], [Q(1, 2), -Q(1, 2)]]]},
+    ),
     Worked("stop_gradient", "the same numbers", given={"x": [1, -2]}, gives={"y": [1, -2]}),
 ]
 

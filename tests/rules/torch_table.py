@@ -184,6 +184,14 @@ def _scan(name: str) -> Any:
     return run
 
 
+def _ctc(t: Any, logits: Any, labels: Any, inputs: Any, lengths: Any, weights: Any, *, blank: int) -> Any:
+    inputs = t.full((len(logits),), logits.shape[1]) if inputs is None else inputs
+    lengths = (labels != blank).long().cumprod(dim=1).sum(dim=1) if lengths is None else lengths
+    log_p = t.log_softmax(logits, dim=-1).transpose(0, 1)
+    each = t.nn.functional.ctc_loss(log_p, labels, inputs, lengths, blank=blank, reduction="none")
+    return each.mean() if weights is None else (each * weights).sum() / weights.sum()
+
+
 def _max_pairs(name: str) -> Any:
     return lambda t, a, b: getattr(t, name)(a, b)
 
@@ -241,6 +249,7 @@ TABLE: dict[str, Any] = {
     "attention": _attention,
     **{name: _scan(name) for name in ("rnn", "lstm", "gru")},
     "stop_gradient": lambda t, x: x.detach(),
+    "ctc": _ctc,
     **images_torch.EQUIVALENTS,
     "mse": _pointwise_loss("mse_loss"),
     "mae": _pointwise_loss("l1_loss"),
@@ -270,7 +279,7 @@ _NOTHING = "PyTorch divides 0 by 0 where nothing counts; here the loss and its g
 OTHERWISE: dict[tuple[str, str], str] = {
     **{(name, "all weights 0"): _NOTHING for name in ("mse", "mae", "huber", "binary_cross_entropy", "kl_divergence")},
     **{(name, "all weights 0"): _NOTHING for name in ("smooth_l1", "focal", "dice", "negative_sampling")},
-    **{(name, "all weights 0"): _NOTHING for name in ("cosine_embedding", "contrastive")},
+    **{(name, "all weights 0"): _NOTHING for name in ("cosine_embedding", "contrastive", "ctc")},
     ("softmax_cross_entropy", "all ignored"): _NOTHING,
     ("softmax_cross_entropy_soft", "all weights 0"): _NOTHING,
     (

@@ -131,7 +131,10 @@ def _named(name: str) -> Metric:
 
 
 _CLASSIFYING = ("softmax_cross_entropy", "binary_cross_entropy", "focal", "dice")
-_UNMEASURED = ("kl_divergence", "cosine_similarity", "cosine_embedding", "contrastive", "info_nce", "negative_sampling")
+_UNMEASURED = (
+    *("kl_divergence", "cosine_similarity", "cosine_embedding", "contrastive", "info_nce", "negative_sampling"),
+    "ctc",
+)
 
 
 def usual(loss: str) -> tuple[Metric, ...]:
