@@ -34,6 +34,8 @@ class Site:
     layer: Layer
     flattened: Shape | None
     """(H, W, C) or (T, C) of what a :class:`Flatten` before it has flattened; PyTorch does so with C first."""
+    own: tuple[str, ...] = ()
+    """Names of its arrays."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def _sites(model: Model) -> Iterator[Site]:
             continue
         if type(layer).__name__ in LAYOUTS and any(a.startswith(f"{name}.") for a in arrays):
             done.add(name)
-            yield Site(name, layer, _flattened(graph, name))
+            own = tuple(a.removeprefix(f"{name}.") for a in arrays if a.startswith(f"{name}."))
+            yield Site(name, layer, _flattened(graph, name), own)
         elif any(a.rpartition(".")[0] == name for a in arrays):
             known = ", ".join(LAYOUTS)
             raise InputError("torch_kind", where=name, kind=type(layer).__name__, expected=known, got=repr(layer))
@@ -199,7 +202,40 @@ def _transposed(site: Site, entries: Arrays) -> Arrays:
     return {"W": W} | ({"b": entries["bias"]} if "bias" in entries else {})
 
 
+def _attention(site: Site, entries: Arrays) -> Arrays:
+    """in_proj_weight[3D, D], or q, k, v of their own, -> Wqkv; for another sequence Wq and Wkv."""
+    D, found = entries["out_proj.weight"].shape[0], {"Wo": entries["out_proj.weight"]}
+    separate = [entries[f"{n}_proj_weight"] for n in "qkv" if f"{n}_proj_weight" in entries]
+    q, kv = (separate[0], np.concat(separate[1:])) if separate else np.split(entries["in_proj_weight"], [D])
+    found |= {"Wq": q, "Wkv": kv} if "Wq" in site.own else {"Wqkv": np.concat((q, kv))}
+    if "in_proj_bias" in entries:
+        q, kv = np.split(entries["in_proj_bias"], [D])
+        found |= {"bo": entries["out_proj.bias"]}
+        found |= {"bq": q, "bkv": kv} if "Wq" in site.own else {"bqkv": entries["in_proj_bias"]}
+    return found
+
+
+def _made_of(parts: Mapping[str, tuple[str, Layout]], site: Site, entries: Arrays) -> Arrays:
+    """A layer whose parts are modules: {module: (part here, layout)}."""
+    found: dict[str, Array] = {}
+    for module, (part, layout) in parts.items():
+        inner = {n.removeprefix(f"{module}."): a for n, a in entries.items() if n.startswith(f"{module}.")}
+        own = tuple(n.removeprefix(f"{part}.") for n in site.own if n.startswith(f"{part}."))
+        found |= {f"{part}.{n}": a for n, a in layout.convert(Site(part, site.layer, None, own), inner).items()}
+    return found
+
+
+def _block(**parts: tuple[str, Layout]) -> Layout:
+    takes = tuple(f"{module}.{entry}" for module, (_, layout) in parts.items() for entry in layout.takes)
+    return Layout(takes, partial(_made_of, parts))
+
+
 _LINEAR = ("weight", "bias")
+_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias")
+_ATTENTION = Layout((*_PROJECTIONS, "out_proj.weight", "out_proj.bias"), _attention)
+_NORM = _same(gamma="weight", beta="bias")
+_MLP = {"linear1": ("mlp1", Layout(_LINEAR, _dense)), "linear2": ("mlp2", Layout(_LINEAR, _dense))}
+_NORMS = {name: (name, _NORM) for name in ("norm1", "norm2", "norm3")}
 LAYOUTS: dict[str, Layout] = {
     "Dense": Layout(_LINEAR, _dense),
     "Conv1D": Layout(_LINEAR, _convolution),
@@ -211,5 +247,11 @@ LAYOUTS: dict[str, Layout] = {
     "InstanceNorm": _same(gamma="weight", beta="bias"),
     "RMSNorm": _same(gamma="weight"),
     "Embedding": _same(E="weight"),
+    "PositionalEmbedding": _same(P="weight"),
+    "MultiHeadAttention": _ATTENTION,
+    "TransformerBlock": _block(self_attn=("attention", _ATTENTION), **_MLP, **_NORMS),
+    "TransformerDecoderBlock": _block(
+        self_attn=("attention", _ATTENTION), multihead_attn=("cross", _ATTENTION), **_MLP, **_NORMS
+    ),
 }
 """Class of the layer -> how it takes a module's weights."""
