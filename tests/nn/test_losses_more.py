@@ -49,6 +49,12 @@ def test_training_brings_each_loss_down(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_derivations_find_samples_of_their_own(name):
+    model, *_ = problem(name)
+    assert "dense1" in str(bl.derive(model, loss=name))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_right_and_recipes_come_back(name):
     model, X, y = problem(name, 6)
     found = bl.check(model, X, y, loss=name)

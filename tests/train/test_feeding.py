@@ -270,6 +270,22 @@ def test_no_whole_copy_is_ever_made(tmp_path):
     assert peak < 48e6, f"{peak / 1e6:.0f} MB"
 
 
+def test_prediction_reads_a_file_a_batch_at_a_time(tmp_path):
+    X = (np.random.default_rng(0).random((4000, 1024)) * 255).astype(np.uint8)
+    path, net = stored(tmp_path / "X.npy", X), bl.Sequential(bl.Dense(3)).build((1024,))
+    want = net.predict(X)
+    tracemalloc.start()
+    try:
+        for given in (path, np.load(path, mmap_mode="r")):
+            assert net.predict(given, batch_size=256).tobytes() == net.predict(X[:], batch_size=256).tobytes()
+        np.testing.assert_allclose(want, net.predict(path), rtol=1e-5)
+        tracemalloc.reset_peak()
+        net.predict(path, batch_size=256)
+        assert tracemalloc.get_traced_memory()[1] < 4e6, "a quarter of the whole"
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_bad_number_in_a_file_is_named(tmp_path):
     X, y = pictures()
     X[9, 1, 2, 0] = np.nan

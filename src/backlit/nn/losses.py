@@ -29,6 +29,8 @@ class Loss:
     """True where targets may be integer labels."""
     unit_interval: ClassVar[bool] = False
     """True where targets must be numbers from 0 to 1."""
+    one_each: ClassVar[bool] = False
+    """True where a sample has one target, y[N], whatever its output."""
 
     @property
     def name(self) -> str:
@@ -199,6 +201,8 @@ class OfPairs(Loss):
     Such a model: ``bl.Model(lambda a, b: bl.ops.stack(encoder(a), encoder(b), axis=1))``.
     """
 
+    one_each = True
+
     def node(
         self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
     ) -> tuple[Symbolic, ...]:
@@ -235,6 +239,7 @@ class InfoNCE(Loss):
     """
 
     temperature: float = 0.1
+    one_each = True
     rule = "softmax_cross_entropy"
 
     def __post_init__(self) -> None:
@@ -261,6 +266,7 @@ class NegativeSampling(Loss):
     """
 
     refuses = ("sigmoid", "softmax")
+    one_each = True
     rule = "negative_sampling"
 
     def node(

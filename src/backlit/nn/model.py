@@ -13,6 +13,7 @@ from backlit.core.errors import InputError
 from backlit.core.names import lookup
 from backlit.core.rng import generator
 from backlit.core.types import Array, Shape
+from backlit.data.mapped import is_mapped, opened
 from backlit.data.validate import as_array
 from backlit.engines import reference
 from backlit.graph.builder import Builder
@@ -223,11 +224,14 @@ class Model:
     def predict(self, X: Any, *, batch_size: int = 1024) -> Array:
         """The network's output for every sample of ``X`` (a tuple of arrays for several inputs), as at inference.
 
-        ``X`` is x[N, *sample shape]; the result's first axis is N. With a classification loss these are logits.
+        ``X`` is x[N, *sample shape]; the result's first axis is N. With a classification loss these are logits. A
+        memory-mapped array, or the path of an ``.npy`` file, is read a batch at a time.
         """
-        arrays = self.arrays(X)
+        X = opened(X)
+        given = X if isinstance(X, tuple) else (X,)
+        arrays = given if all(map(is_mapped, given)) else self.arrays(X)
         parts = [
-            self._predict_batch(tuple(a[i : i + batch_size] for a in arrays))
+            self._predict_batch(self.arrays(tuple(a[i : i + batch_size] for a in arrays)))
             for i in range(0, len(arrays[0]), batch_size)
         ]
         return np.concatenate(parts)
