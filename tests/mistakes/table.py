@@ -409,4 +409,52 @@ SEQUENCES = [
             InputError, "BL525", ("y_train", " 9")),
 ]  # fmt: skip
 
-TABLE = [*ARRAYS, *OPTIONS, *MODELS, *FILES, *SEQUENCES]
+# --- images ---------------------------------------------------------------------------------------------------------
+
+IMAGES = RNG.normal(size=(20, 8, 8, 3))
+
+
+def cnn(*layers):
+    return bl.Sequential(*layers, bl.GlobalAvgPool2D(), bl.Dense(3))
+
+
+def linear_weights(**shapes):
+    return {name.replace("__", "."): np.zeros(shape) for name, shape in shapes.items()}
+
+
+CONVOLUTIONS = [
+    Mistake("a kernel larger than the image", lambda _: fit(cnn(bl.Conv2D(4, 9, padding="valid")), (IMAGES, Y)),
+            InputError, "BL130", ("conv1", "≤ 8 × ≤ 8", "9 × 9"), ('padding="same"',)),
+    Mistake("more pooling than there is image", lambda _: fit(cnn(*[bl.MaxPool2D(3)] * 3), (IMAGES, Y)),
+            InputError, "BL130", ("maxpool1", "max_pool2d", "3 × 3", "x[")),
+    Mistake("channels not divisible by groups", lambda _: fit(cnn(bl.Conv2D(4, 3, groups=2)), (IMAGES, Y)),
+            InputError, "BL131", ("conv1", "conv2d", "channels = 3", "channels % 2"), ("groups",)),
+    Mistake("filters not divisible by groups", lambda _: fit(cnn(bl.Conv2D(4, 3, groups=3)), (IMAGES, Y)),
+            InputError, "BL131", ("conv1", "filters = 4")),
+    Mistake("groups of a normalisation that do not divide", lambda _: fit(cnn(bl.GroupNorm(2)), (IMAGES, Y)),
+            InputError, "BL131", ("groupnorm1", "channels = 3")),
+    Mistake("images without an axis of channels", lambda _: fit(cnn(bl.Conv2D(4, 3)), (IMAGES[..., 0], Y)),
+            InputError, "BL132", ("conv1", "x[N, H, W, C]", "8, 8]"), ("x[..., None]",)),
+    Mistake("rows for a convolution", lambda _: fit(cnn(bl.Conv2D(4, 3)), (X, Y)),
+            InputError, "BL132", ("conv1", "x[N, H, W, C]", "4]")),
+    Mistake("a stride of 0", lambda _: bl.Conv2D(4, 3, stride=0),
+            InputError, "BL303", ("Conv2D", "stride", "0")),
+    Mistake("a misspelt padding", lambda _: bl.Conv2D(4, 3, padding="smae"),
+            InputError, "BL303", ("Conv2D", "padding", "'same', 'valid'", "'smae'")),
+    Mistake("weights of a model with fewer layers",
+            lambda _: bl.interop.from_torch_state_dict(built(), linear_weights(fc__weight=(8, 4), fc__bias=8)),
+            InputError, "BL362", ("dense2",), ("names=dict",)),
+    Mistake("weights of another shape",
+            lambda _: bl.interop.from_torch_state_dict(built(), linear_weights(fc__weight=(9, 4), fc__bias=9)),
+            InputError, "BL361", ("dense1", "fc", "dense1.W[8, 4]", "dense1.W[9, 4]")),
+    Mistake("weights of a model with more layers",
+            lambda _: bl.interop.from_torch_state_dict(bl.Sequential(bl.Dense(1)).build((4,)),
+                                                       linear_weights(a__weight=(1, 4), a__bias=1, b__weight=(2, 2))),
+            InputError, "BL363", ("Sequential", "dense1", "b.weight[2, 2]")),
+    Mistake("weights for a layer that PyTorch's are not known of",
+            lambda _: bl.interop.from_torch_state_dict(
+                bl.Sequential(bl.SpectralNorm(bl.Dense(2))).build((4,)), linear_weights(weight=(2, 4))),
+            InputError, "BL360", ("SpectralNorm",), ("model.params",)),
+]
+
+TABLE = [*ARRAYS, *OPTIONS, *MODELS, *FILES, *SEQUENCES, *CONVOLUTIONS]
