@@ -110,6 +110,11 @@ def test_formulas_stand_in_the_page_as_latex():
     ]
 
 
+def test_source_lines_are_printed_where_they_stand_first():
+    code, other = Code("Code", SOURCE, "above"), Code("Code", Source("rules/linear.py:40", "x = 1"), "above")
+    assert [d.get("class") for d in page_of(code, other, code).iter("details")] == ["first", "first", None]
+
+
 def test_a_shape_in_a_table_is_not_broken():
     cell = page_of(Table(("a",), (("$a$ [$N$ × 4], $b$ [4]",),))).find(".//td")
     assert "".join(cell.itertext()) == "a\u00a0[N\u00a0×\u00a04], b\u00a0[4]"

@@ -86,6 +86,17 @@ def test_equations_fit_on_paper(page, path):
     assert wider == 0
 
 
+def test_source_lines_are_unfolded_on_paper_and_only_there(page, tmp_path):
+    page.open(bl.derive(branched(), *samples(4)).save(tmp_path / "derivation.html"))
+    unfolded = "[document.querySelectorAll('details[open]').length, document.querySelectorAll('details.first').length]"
+    assert page.run(unfolded)[0] == 0
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    on_paper, first = page.run(unfolded)
+    assert on_paper == first > 5
+    page.run("dispatchEvent(new Event('afterprint'))")
+    assert page.run(unfolded) == [0, first]
+
+
 OVERLAPPING = """[...document.querySelectorAll('.left')].filter(e => e.querySelector('.tex') &&
     e.querySelector('.tex').getBoundingClientRect().right > e.nextSibling.getBoundingClientRect().left + 1).length"""
 

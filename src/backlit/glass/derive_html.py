@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from backlit.glass import katex
 from backlit.glass.derive_blocks import Block, Code, Formulas, Heading, Table, Text
+from backlit.glass.derive_equations import Source
 
 _META = '<meta charset="utf-8"/><meta name="viewport" content="width=device-width, initial-scale=1"/>'
 _ICON = '<link rel="icon" href="data:,"/>'
@@ -17,15 +18,16 @@ _INLINE = re.compile(r"\$(?P<math>[^$]+)\$|`(?P<code>[^`]+)`")
 
 def page(blocks: tuple[Block, ...], *, title: str, lang: str) -> str:
     """A whole page."""
-    head = f"{_META}<title>{html.escape(title)}</title>{_ICON}<style>{katex.style()}{_style()}</style>"
-    body = "\n".join(_block(b) for b in blocks)
+    head = f"{_META}<title>{html.escape(title)}</title>{_ICON}<style>{katex.style()}{_read('derive.css')}</style>"
+    shown: set[str] = set()
+    body = "\n".join(_block(b, shown) for b in blocks)
     return (
         f'<!DOCTYPE html>\n<html lang="{lang}"><head>{head}</head>\n<body><article class="derivation">\n{body}\n'
-        f"</article><script>{katex.script()}</script></body></html>\n"
+        f"</article><script>{katex.script()}{_read('derive.js')}</script></body></html>\n"
     )
 
 
-def _block(block: Block) -> str:
+def _block(block: Block, shown: set[str]) -> str:
     match block:
         case Heading(level, text):
             return f"<h{level}>{_inline(text)}</h{level}>"
@@ -36,8 +38,15 @@ def _block(block: Block) -> str:
         case Table(head, rows):
             return _table(head, rows)
         case Code(title, source, _):
-            code = f"<pre><code>{html.escape(source.code)}</code></pre>"
-            return f"<details><summary>{html.escape(title)}</summary>{code}</details>"
+            return _code(title, source, shown)
+
+
+def _code(title: str, source: Source, shown: set[str]) -> str:
+    """Folded source lines, marked where they stand first: there they are printed."""
+    kind = "" if source.place in shown else ' class="first"'
+    shown.add(source.place)
+    lines = f"<pre><code>{html.escape(source.code)}</code></pre>"
+    return f"<details{kind}><summary>{html.escape(title)}</summary>{lines}</details>"
 
 
 def _table(head: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
@@ -62,5 +71,5 @@ def _inline(text: str) -> str:
 
 
 @cache
-def _style() -> str:
-    return (files("backlit.glass") / "derive.css").read_text("utf-8")
+def _read(name: str) -> str:
+    return (files("backlit.glass") / name).read_text("utf-8")
