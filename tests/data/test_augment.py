@@ -218,7 +218,7 @@ class Brighter(Augmentation):
     "kind", [Flip(0.25), Crop(3, 1.0, target=True), CutOut(5), Rotate(12.5), MixUp(0.4, classes=7), Brighter(0.3)]
 )
 def test_settings_come_back(kind):
-    assert augment.from_config(augment.to_config(kind)) == kind
+    assert augment.from_configs([kind.as_dict()]) == (kind,)
 
 
 def test_what_fit_may_be_given():
@@ -231,7 +231,7 @@ def test_what_fit_may_be_given():
             augment.chosen(wrong)
         assert caught.value.key == "augment_kind"
     with pytest.raises(UnknownNameError, match="Flip"):
-        augment.from_config({"kind": "Flop"})
+        augment.from_configs([{"kind": "Flop"}])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from backlit.data.augment import Augmentation
 from backlit.data.fingerprints import fingerprint
 from backlit.data.mapped import blocks, is_mapped
 from backlit.train.batches import Batches
-from backlit.train.feeding import Feed, Loader, workers_for
+from backlit.train.feeding import Feed, workers_for
+from backlit.train.loading import Loader
 from backlit.train.step import Samples
 from train.problems import labelled, mlp, without_seconds
 

@@ -67,6 +67,10 @@ class Augmentation:
     def check(self, x: tuple[int, ...], y: tuple[int, ...]) -> None:
         """InputError where data of these shapes cannot be changed so."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """The augmentation as JSON values."""
+        return {"kind": type(self).__name__} | {f.name: getattr(self, f.name) for f in fields(self)}
+
 
 @dataclass(frozen=True)
 class OfImages(Augmentation):
@@ -257,15 +261,13 @@ def chosen(augment: Any) -> tuple[Augmentation, ...]:
     return given
 
 
-def to_config(augment: Augmentation) -> dict[str, Any]:
-    """An augmentation as JSON values."""
-    return {"kind": type(augment).__name__} | {f.name: getattr(augment, f.name) for f in fields(augment)}
+def from_configs(told: Iterable[Mapping[str, Any]]) -> tuple[Augmentation, ...]:
+    """The inverse of :meth:`Augmentation.as_dict` for several; UnknownNameError for a kind that does not exist here."""
+    return tuple(lookup(Augmentation.KINDS, t["kind"], "augmentation")(**_without(t, "kind")) for t in told)
 
 
-def from_config(told: Mapping[str, Any]) -> Augmentation:
-    """The inverse of :func:`to_config`; UnknownNameError for a kind that does not exist here."""
-    settings = {name: value for name, value in told.items() if name != "kind"}
-    return lookup(Augmentation.KINDS, told["kind"], "augmentation")(**settings)
+def _without(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {k: v for k, v in told.items() if k != name}
 
 
 def _require(made: Augmentation, option: str, low: float, high: float) -> None:

@@ -1,4 +1,4 @@
-"""The mini-batches of a run as its steps take them: gathered, in the model's dtype, augmented, and read ahead if asked.
+"""The mini-batches of a run as its steps take them: gathered, in the model's dtype, augmented.
 
 What a step is fed with is a pure function of the step's number, so it can be made ahead of time in another thread, or
 years later by the replay microscope, and is the same bit for bit.
@@ -7,26 +7,23 @@ years later by the replay microscope, and is the same bit for bit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from backlit.core.errors import InputError
 from backlit.core.i18n import say
 from backlit.core.types import Array, Shape
-from backlit.data.augment import Augmentation, Draw, MixUp
 from backlit.nn.losses import Loss
 from backlit.nn.targets import ignored
 from backlit.train.batches import Batches
 from backlit.train.settings import Settings
 from backlit.train.step import Samples
 
-AHEAD = 2
-"""Steps that each worker prepares ahead."""
+if TYPE_CHECKING:
+    from backlit.data.augment import Augmentation, MixUp
 
 
 class Feeding(Protocol):
@@ -68,47 +65,15 @@ class Feed:
             return self._augmented(self.train.rows(index), step, part, index)
 
     def _augmented(self, samples: Samples, step: int, part: int, index: Array) -> Samples:
+        if not self.augment:
+            return samples
+        from backlit.data.augment import Draw
+
         for place, augmentation in enumerate(self.augment):
             draw = Draw(self.seed, step, f"augment{place}", index, part)
             x, y, w = augmentation.apply(draw, (samples.inputs[0], samples.target, samples.weights))
             samples = replace(samples, inputs=(x,), target=y, weights=w)
         return samples
-
-
-@dataclass
-class Loader:
-    """The same mini-batches, made ahead by ``workers`` threads. Use it as a context, so that the threads end."""
-
-    feed: Feed
-    last: int
-    """The run's last step."""
-    workers: int = 1
-    _pool: ThreadPoolExecutor = field(init=False, repr=False)
-    _coming: dict[int, Future[list[Samples]]] = field(init=False, repr=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._pool = ThreadPoolExecutor(self.workers, "backlit-loader")
-
-    @property
-    def prepares(self) -> bool:
-        """As the feed's."""
-        return self.feed.prepares
-
-    def of_step(self, step: int) -> list[Samples]:
-        """The mini-batches of ``step``; the next steps are set going. An error in a thread is raised here."""
-        for ahead in range(step, min(step + AHEAD * self.workers, self.last) + 1):
-            if ahead not in self._coming:
-                self._coming[ahead] = self._pool.submit(copy_context().run, self.feed.of_step, ahead)
-        for past in [s for s in self._coming if s < step]:
-            del self._coming[past]
-        return self._coming.pop(step).result() if step in self._coming else self.feed.of_step(step)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._coming.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
@@ -137,7 +102,11 @@ def settled(augment: Sequence[Augmentation], train: Samples, output: Shape, loss
 
     ``output`` is the shape of the model's output[N, …].
     """
-    if augment and len(train.inputs) > 1:
+    if not augment:
+        return ()
+    from backlit.data.augment import MixUp
+
+    if len(train.inputs) > 1:
         raise InputError("augment_inputs", where="fit", got=", ".join(f"x{list(x.shape)}" for x in train.inputs))
     for a in augment:
         a.check(train.inputs[0].shape, train.target.shape)

@@ -26,7 +26,7 @@ from backlit.nn.model import Model
 from backlit.nn.targets import ignored
 from backlit.train import jumps, metrics
 from backlit.train.batches import Batches
-from backlit.train.feeding import Feed, Feeding, Loader, settled, workers_for
+from backlit.train.feeding import Feed, Feeding, settled, workers_for
 from backlit.train.inputs import output_shape, prepared
 from backlit.train.metrics import Metric
 from backlit.train.progress import Progress
@@ -405,6 +405,8 @@ class Trainer:
         if not count:
             yield
             return
+        from backlit.train.loading import Loader
+
         with Loader(self.feed, self.steps, count) as self.feeding:
             yield
 

@@ -6,17 +6,19 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from backlit import optim
 from backlit.core import environment
 from backlit.core.errors import FileError, InputError
 from backlit.core.names import lookup
-from backlit.data import augment as augmenting
 from backlit.nn import losses
 from backlit.train import metrics
 from backlit.train.metrics import Metric
 from backlit.train.stopping import Converged, EarlyStopping
+
+if TYPE_CHECKING:
+    from backlit.data.augment import Augmentation
 
 ENGINES = {"auto": "reference", "reference": "reference", "fast": "fast"}
 """Engines by the name they are chosen by."""
@@ -40,7 +42,7 @@ class Settings:
     engine: str = "reference"
     threads: int = 1
     """Of the fast engine; a part of what the run is, since sums come in another order with another number."""
-    augment: tuple[augmenting.Augmentation, ...] = ()
+    augment: tuple[Augmentation, ...] = ()
 
     @classmethod
     def of(cls, *, loss: Any, optimizer: Any, metrics_: Any, early_stopping: Any, until: Any, **rest: Any) -> Settings:
@@ -54,7 +56,7 @@ class Settings:
         _require_kind("clip", rest["clip"], optim.Clip, "bl.ClipByGlobalNorm(1.0) | … | None")
         recipe = losses.get(loss)
         rest |= {"engine": lookup(ENGINES, rest["engine"], "engine"), "threads": environment.threads()}
-        rest |= {"augment": augmenting.chosen(rest.get("augment"))}
+        rest |= {"augment": _augmentations("chosen", rest.get("augment"))}
         return cls(
             loss=recipe,
             optimizer=optim.get(optimizer),
@@ -76,7 +78,7 @@ class Settings:
             optimizer=optim.from_config(told["optimizer"]),
             clip=None if told["clip"] is None else optim.from_config(told["clip"]),
             metrics=metrics.get(told["metrics"]),
-            augment=tuple(map(augmenting.from_config, told.get("augment", ()))),
+            augment=_augmentations("from_configs", told.get("augment")),
             **stopping,
             threads=told.get("threads", 1),
             **{k: told[k] for k in plain},
@@ -97,7 +99,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON values; ``augment`` only where there is any."""
-        augment = {"augment": [augmenting.to_config(a) for a in self.augment]} if self.augment else {}
+        augment = {"augment": [a.as_dict() for a in self.augment]} if self.augment else {}
         return augment | {
             "loss": {"name": self.loss.name} | asdict(self.loss),
             "optimizer": optim.to_config(self.optimizer),
@@ -113,6 +115,16 @@ class Settings:
             "engine": self.engine,
             "threads": self.threads,
         }
+
+
+def _augmentations(read: str, given: Any) -> tuple[Augmentation, ...]:
+    """Augmentations as :mod:`backlit.data.augment` reads them; it is loaded only where there are any."""
+    if given is None:
+        return ()
+    from backlit.data import augment
+
+    found: tuple[Augmentation, ...] = getattr(augment, read)(given)
+    return found
 
 
 def check_options(callbacks: Any, snapshot_every: Any, snapshot_mb: Any, notes: Any) -> None:
