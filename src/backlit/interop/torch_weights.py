@@ -230,6 +230,35 @@ def _block(**parts: tuple[str, Layout]) -> Layout:
     return Layout(takes, partial(_made_of, parts))
 
 
+def _recurrent(site: Site, entries: Arrays) -> Arrays:
+    """weight_ih_l0 -> W, weight_hh_l0 -> U, bias_ih_l0 + bias_hh_l0 -> b, part by part; a carried state starts at 0."""
+    layer: Any = site.layer
+    found: dict[str, Array] = {}
+    for suffix in dict.fromkeys(e.partition("_l")[2] for e in entries if e.startswith("weight_ih")):
+        number, _, reverse = suffix.partition("_")
+        names = [f"layer{int(number) + 1}"] if layer.layers > 1 or int(number) else []
+        names += ["backward" if reverse else "forward"] if layer.bidirectional or reverse else []
+        part = _part({e: a for e in _OF_PART if (a := entries.get(f"{e}_l{suffix}")) is not None}, layer)
+        found |= {".".join([*names, n]): a for n, a in part.items()}
+    return found
+
+
+def _part(given: Arrays, layer: Any) -> Arrays:
+    W, U = given["weight_ih"], given["weight_hh"]
+    of_x, of_h = (given.get(n, np.zeros(len(W), W.dtype)) for n in ("bias_ih", "bias_hh"))
+    found = {"W": W, "U": U, "b": of_x + of_h}
+    if type(layer).__name__ == "GRU":  # the reset multiplies the candidate's bias of h, so that one stays by itself
+        inner = 2 * U.shape[1]
+        found |= {"b": np.concatenate([(of_x + of_h)[:inner], of_x[inner:]]), "b_n": of_h[inner:]}
+    carried = layer.states if layer.stateful else ()
+    return found | {f"{state}_last": np.zeros((layer.stateful, U.shape[1])) for state in carried}
+
+
+_OF_PART = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_DEEPEST = 16
+_RECURRENT = Layout(
+    tuple(f"{e}_l{k}{back}" for k in range(_DEEPEST) for back in ("", "_reverse") for e in _OF_PART), _recurrent
+)
 _LINEAR = ("weight", "bias")
 _PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias")
 _ATTENTION = Layout((*_PROJECTIONS, "out_proj.weight", "out_proj.bias"), _attention)
@@ -247,6 +276,9 @@ LAYOUTS: dict[str, Layout] = {
     "InstanceNorm": _same(gamma="weight", beta="bias"),
     "RMSNorm": _same(gamma="weight"),
     "Embedding": _same(E="weight"),
+    "RNN": _RECURRENT,
+    "LSTM": _RECURRENT,
+    "GRU": _RECURRENT,
     "PositionalEmbedding": _same(P="weight"),
     "MultiHeadAttention": _ATTENTION,
     "TransformerBlock": _block(self_attn=("attention", _ATTENTION), **_MLP, **_NORMS),
