@@ -227,21 +227,26 @@ def main() -> None:
         rows.append(row(name, chosen.every))
         print(rows[-1], flush=True)
     if chosen.names == list(EXACT):
-        (ROOT / "results" / "accuracy.md").write_text(report(head, rows), "utf-8")
+        (ROOT / "results" / "accuracy.md").write_text(report(head, rows, chosen.every), "utf-8")
 
 
-def report(head: str, rows: list[str]) -> str:
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def report(head: str, rows: list[str], every: int) -> str:
     """The page of results."""
-    versions = f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
-    note = (
-        "ns: for one entry of 100 000 that are |normal|·3, one thread; allocation of the result is in PyTorch's time."
-    )
+    versions = f"{platform.machine()}, {processor()}; Python {platform.python_version()}, NumPy {np.__version__}"
+    note = "ns: for one entry of 100 000 that are |normal|·3, one thread; PyTorch's time includes making the result."
     return "\n".join(
         [
             "# Accuracy of float32 functions",
             "",
             (__doc__ or "").split("\n\n", 2)[2],
-            versions + ".",
+            f"{versions}. N = {every}.",
             note,
             "",
             head,

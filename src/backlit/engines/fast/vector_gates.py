@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backlit.engines.fast.vector_math import F, by_type, exp32, inlined, log1p_moderate, within
+from backlit.engines.fast.vector_math import F, as_written, by_type, exp32, log1p_moderate, within
 
 D = np.float64
 
@@ -25,7 +25,7 @@ _SQRT_HALF, _PEAK = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
 _RATE, _CUBE = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
 
 
-@inlined
+@as_written
 def _wide_exp(x: Any) -> Any:
     """e^x to 10 digits, for |x| ≤ 700."""
     t = x * _LOG2E + _MAGIC
@@ -39,7 +39,7 @@ def _wide_exp(x: Any) -> Any:
     return (1.0 + (r + r * r * q)) * np.int64((k + 1023) << 52).view(D)
 
 
-@inlined
+@as_written
 def _wide_normal(x: Any) -> Any:
     """Φ(x) and φ(x) to 9 digits, for |x| ≤ 30: Φ(-t) = e^(-t²/2) R((t - 4)/(t + 4))."""
     bell = _wide_exp(-0.5 * x * x)
@@ -61,34 +61,34 @@ def _wide_normal(x: Any) -> Any:
 # --- the gates as formulas: x, and what else they need, in float64 ----------------------------------------------------
 
 
-@inlined
+@as_written
 def _silu_slope(x: Any, u: Any) -> Any:
     """s (1 + x (1 - s)), with s = sigmoid(x) = 1/(1 + u) and u = e^-x."""
     s = 1.0 / (1.0 + u)
     return s * (1.0 + x * u * s)
 
 
-@inlined
+@as_written
 def _cubic(x: Any) -> Any:
     """gelu_tanh gates by sigmoid(v): v = 2 √(2/π) (x + 0.044715 x³), and dv/dx."""
     return _RATE * x * (1.0 + _CUBE * x * x), _RATE * (1.0 + 3.0 * _CUBE * x * x)
 
 
-@inlined
+@as_written
 def _gelu_tanh_slope(x: Any, u: Any, dv: Any) -> Any:
     """s (1 + x (1 - s) dv), with s = sigmoid(v) = 1/(1 + u) and u = e^-v."""
     s = 1.0 / (1.0 + u)
     return s * (1.0 + x * u * s * dv)
 
 
-@inlined
+@as_written
 def _mish(x: Any, e: Any) -> Any:
     """x tanh(ln(1 + e)) = x n/(n + 2), with e = e^x and n = (1 + e)² - 1."""
     n = e * (e + 2.0)
     return x * n / (n + 2.0)
 
 
-@inlined
+@as_written
 def _mish_slope(x: Any, e: Any) -> Any:
     """n/(n + 2) + 4 x e (1 + e)/(n + 2)²."""
     n = e * (e + 2.0)
@@ -99,45 +99,45 @@ def _mish_slope(x: Any, e: Any) -> Any:
 # --- float32 by way of float64; x held where the gate is open or shut to the last bit ---------------------------------
 
 
-@inlined
+@as_written
 def _held(x: Any, far: float) -> Any:
     return within(D(x), -far, far)
 
 
-@inlined
+@as_written
 def sigmoid32(x: Any) -> Any:
     """1/(1 + e^-x)."""
     return F(1.0 / (1.0 + _wide_exp(-_held(x, 200.0))))
 
 
-@inlined
+@as_written
 def softplus32(x: Any) -> Any:
     """ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|), in float32 throughout."""
     return (F(0.0) if x < F(0.0) else x) + log1p_moderate(exp32(-abs(x)))
 
 
-@inlined
+@as_written
 def silu32(x: Any) -> Any:
     """x sigmoid(x)."""
     a = _held(x, 200.0)
     return F((a if x < F(0.0) else D(x)) / (1.0 + _wide_exp(-a)))
 
 
-@inlined
+@as_written
 def silu_slope32(x: Any) -> Any:
     """(x sigmoid(x))'."""
     a = _held(x, 200.0)
     return F(_silu_slope(a, _wide_exp(-a)))
 
 
-@inlined
+@as_written
 def gelu32(x: Any) -> Any:
     """x Φ(x)."""
     a = _held(x, 20.0)
     return F((a if x < F(0.0) else D(x)) * _wide_normal(a)[0])
 
 
-@inlined
+@as_written
 def gelu_slope32(x: Any) -> Any:
     """Φ(x) + x φ(x)."""
     a = _held(x, 20.0)
@@ -145,14 +145,14 @@ def gelu_slope32(x: Any) -> Any:
     return F(gate + a * bell)
 
 
-@inlined
+@as_written
 def gelu_tanh32(x: Any) -> Any:
     """x sigmoid(v), v as in _cubic."""
     a = _held(x, 20.0)
     return F((a if x < F(0.0) else D(x)) / (1.0 + _wide_exp(-_cubic(a)[0])))
 
 
-@inlined
+@as_written
 def gelu_tanh_slope32(x: Any) -> Any:
     """(x sigmoid(v))'."""
     a = _held(x, 20.0)
@@ -160,7 +160,7 @@ def gelu_tanh_slope32(x: Any) -> Any:
     return F(_gelu_tanh_slope(a, _wide_exp(-v), dv))
 
 
-@inlined
+@as_written
 def mish32(x: Any) -> Any:
     """x tanh(ln(1 + e^x))."""
     a = _held(x, 200.0)
@@ -168,7 +168,7 @@ def mish32(x: Any) -> Any:
     return x if x > F(40.0) else F(y)
 
 
-@inlined
+@as_written
 def mish_slope32(x: Any) -> Any:
     """(x tanh(ln(1 + e^x)))'."""
     a = within(D(x), -200.0, 40.0)
@@ -178,55 +178,55 @@ def mish_slope32(x: Any) -> Any:
 # --- float64 ----------------------------------------------------------------------------------------------------------
 
 
-@inlined
+@as_written
 def sigmoid64(x: Any) -> Any:
     """1/(1 + e^-x), out of e^-|x|, which does not overflow."""
     e = np.exp(-abs(x))
     return (e if x < 0.0 else 1.0) / (1.0 + e)
 
 
-@inlined
+@as_written
 def softplus64(x: Any) -> Any:
     """ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|)."""
     return (0.0 if x < 0.0 else x) + np.log1p(np.exp(-abs(x)))
 
 
-@inlined
+@as_written
 def silu64(x: Any) -> Any:
     """x sigmoid(x)."""
     a = within(x, -800.0, np.inf)
     return a * sigmoid64(a)
 
 
-@inlined
+@as_written
 def silu_slope64(x: Any) -> Any:
     """(x sigmoid(x))'."""
     a = within(x, -700.0, 700.0)
     return _silu_slope(a, np.exp(-a))
 
 
-@inlined
+@as_written
 def gelu64(x: Any) -> Any:
     """x Φ(x) = x erfc(-x/√2)/2."""
     a = within(x, -50.0, np.inf)
     return 0.5 * a * math.erfc(-a * _SQRT_HALF)
 
 
-@inlined
+@as_written
 def gelu_slope64(x: Any) -> Any:
     """Φ(x) + x φ(x)."""
     a = within(x, -50.0, 50.0)
     return 0.5 * math.erfc(-a * _SQRT_HALF) + a * _PEAK * np.exp(-0.5 * a * a)
 
 
-@inlined
+@as_written
 def gelu_tanh64(x: Any) -> Any:
     """x sigmoid(v), v as in _cubic."""
     a = within(x, -20.0, 20.0)
     return (a if x < 0.0 else x) / (1.0 + np.exp(-_cubic(a)[0]))
 
 
-@inlined
+@as_written
 def gelu_tanh_slope64(x: Any) -> Any:
     """(x sigmoid(v))'."""
     a = within(x, -20.0, 20.0)
@@ -234,14 +234,14 @@ def gelu_tanh_slope64(x: Any) -> Any:
     return _gelu_tanh_slope(a, np.exp(-v), dv)
 
 
-@inlined
+@as_written
 def mish64(x: Any) -> Any:
     """x tanh(ln(1 + e^x))."""
     a = within(x, -800.0, np.inf)
     return _mish(a, np.exp(within(a, -800.0, 40.0)))
 
 
-@inlined
+@as_written
 def mish_slope64(x: Any) -> Any:
     """(x tanh(ln(1 + e^x)))'."""
     a = within(x, -800.0, 40.0)

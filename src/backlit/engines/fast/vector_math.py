@@ -1,7 +1,7 @@
 """Elementary functions that LLVM vectorises in any loop they stand in: branch-free, each choice is a select.
 
 ``exp(x)``, ``log(x)``, … pick by the type of x. float32: error at most 1 unit in the last place (ULP), correct at ±inf,
-NaN, ±0 and subnormals, as ``benchmarks/results/accuracy.md`` measures over every float32; no table, no library call.
+NaN, ±0 and subnormals, as ``benchmarks/accuracy.py`` measures at some 360 million numbers; no table, no library call.
 float64: the C library, where accuracy counts more than speed. All are plain Python too, one scalar at a time.
 
 Sums keep the order they are written in, whatever the kernel around them allows: rounding by a magic number, and
@@ -29,7 +29,7 @@ I = np.int32  # noqa: E741  the integer beside F
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True}
 
 
-def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that becomes part of each loop it is called in, its sums in the order they are written in."""
     return njit(function, **_OPTIONS)  # type: ignore[no-any-return]
 
@@ -56,26 +56,26 @@ _SIGN = I(-(2**31))
 _LOWEST, _HIGHEST = F(-104.0), F(89.0)  # e^x is 0 below, inf above
 
 
-@inlined
+@as_written
 def within(x: Any, low: Any, high: Any) -> Any:
     """X between bounds; NaN stays."""
     x = low if x < low else x
     return high if x > high else x
 
 
-@inlined
+@as_written
 def _power(k: Any) -> Any:
     """2^k, for -126 ≤ k ≤ 127."""
     return I((k + I(127)) << I(23)).view(F)
 
 
-@inlined
+@as_written
 def _signed(y: Any, x: Any) -> Any:
     """Y ≥ 0 with the sign of x, that of a zero too."""
     return I(F(y).view(I) | (F(x).view(I) & _SIGN)).view(F)
 
 
-@inlined
+@as_written
 def _exp_parts(x: Any) -> Any:
     """(k, r, s) with e^x = 2^k (1 + r + s), for |x| ≤ 104; |r| ≤ 0.35, 0 ≤ s ≤ 0.07."""
     t = x * _LOG2E + _MAGIC
@@ -92,7 +92,7 @@ def _exp_parts(x: Any) -> Any:
     return I(F(t).view(I) - _MAGIC_BITS), r, r * r * q + lost
 
 
-@inlined
+@as_written
 def exp32(x: Any) -> Any:
     """e^x. The factor 2^k comes in two halves, for results below 2^-126."""
     k, r, s = _exp_parts(within(x, _LOWEST, _HIGHEST))
@@ -100,7 +100,7 @@ def exp32(x: Any) -> Any:
     return (F(1.0) + (r + s)) * _power(half) * _power(k - half)
 
 
-@inlined
+@as_written
 def expm1_32(x: Any) -> Any:
     """e^x - 1 = 2^k (r + s) + (2^k - 1) without cancellation around 0; from k = 3 on the 1 is in s, as 2^-k.
 
@@ -121,13 +121,13 @@ _SQRT_HALF_BITS = I(0x3F3504F3)
 _SMALLEST_NORMAL = F(2.0**-126)
 
 
-@inlined
+@as_written
 def _exponent(x: Any) -> Any:
     """The k with x/2^k between √½ and √2, for normal x > 0."""
     return I(F(x).view(I) - _SQRT_HALF_BITS) >> I(23)
 
 
-@inlined
+@as_written
 def _log_of_parts(k: Any, f: Any, low: Any) -> Any:
     """ln(2^k (1 + f)) + low, for √½ ≤ 1 + f ≤ √2 and a tiny low."""
     q = F(6.749175e-2)
@@ -143,7 +143,7 @@ def _log_of_parts(k: Any, f: Any, low: Any) -> Any:
     return (f + ((n * _LN2_LOW + low) + (s * f * q - F(0.5) * s))) + n * _LN2_HIGH
 
 
-@inlined
+@as_written
 def log32(x: Any) -> Any:
     """ln x; -inf at 0, NaN below."""
     a = x if x > F(0.0) else F(1.0)
@@ -155,7 +155,7 @@ def log32(x: Any) -> Any:
     return y if x > F(0.0) else (F(-np.inf) if x == F(0.0) else F(np.nan))
 
 
-@inlined
+@as_written
 def log1p_moderate(x: Any) -> Any:
     """ln(1 + x) for x between -0.99999994 and 2^120: ln(2^k (1 + f)), f rounded and ``lost`` what it lost."""
     k = _exponent(F(1.0) + x)
@@ -165,7 +165,7 @@ def log1p_moderate(x: Any) -> Any:
     return _log_of_parts(k, f, lost)
 
 
-@inlined
+@as_written
 def log1p_32(x: Any) -> Any:
     """ln(1 + x), without the rounding of 1 + x; -inf at -1, NaN below."""
     y = log1p_moderate(within(x, F(-0.99999994), F(2.0**120)))
@@ -177,14 +177,14 @@ def log1p_32(x: Any) -> Any:
 # --- tanh, erf: an odd polynomial around 0, one exponential farther out -----------------------------------------------
 
 
-@inlined
+@as_written
 def _small_exp(x: Any) -> Any:
     """e^x where it is neither 0 nor infinite nor subnormal."""
     k, r, s = _exp_parts(x)
     return (F(1.0) + (r + s)) * _power(k)
 
 
-@inlined
+@as_written
 def tanh32(x: Any) -> Any:
     """|x| + |x|³ P(x²) up to 0.9, farther out 1 - 2/(e^2|x| + 1)."""
     a = within(abs(x), F(0.0), F(10.0))
@@ -200,7 +200,7 @@ def tanh32(x: Any) -> Any:
     return _signed(a + a * (s * p) if a < F(0.9) else far, x)
 
 
-@inlined
+@as_written
 def _erfc_exponent(x: Any) -> Any:
     """ln(1 - erf x), for 1.2 ≤ x ≤ 4."""
     q = F(1.610351e-4)
@@ -212,7 +212,7 @@ def _erfc_exponent(x: Any) -> Any:
     return q * x + F(-9.591833e-4)
 
 
-@inlined
+@as_written
 def erf32(x: Any) -> Any:
     """2/√π ∫₀ˣ exp(-t²) dt: |x| + |x| P(x² - 3/4) up to 1.2, farther out 1 - e^Q(|x|)."""
     a = within(abs(x), F(0.0), F(4.0))
@@ -232,7 +232,7 @@ def erf32(x: Any) -> Any:
 # --- the names that kernels use ---------------------------------------------------------------------------------------
 
 
-@inlined
+@as_written
 def erf64(x: Any) -> Any:
     """2/√π ∫₀ˣ exp(-t²) dt."""
     return math.erf(x)
