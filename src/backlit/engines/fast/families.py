@@ -1,5 +1,21 @@
 """All families of kernels: importing this enters them in the tables."""
 
-from backlit.engines.fast import kernels_dense, kernels_loss, lower_dense
+from backlit.engines.fast import (
+    kernels_dense,
+    kernels_images,
+    kernels_loss,
+    kernels_norms,
+    lower_dense,
+    lower_images,
+    lower_norms,
+)
 
-__all__ = ["kernels_dense", "kernels_loss", "lower_dense"]
+__all__ = [
+    "kernels_dense",
+    "kernels_images",
+    "kernels_loss",
+    "kernels_norms",
+    "lower_dense",
+    "lower_images",
+    "lower_norms",
+]

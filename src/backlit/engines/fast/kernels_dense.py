@@ -180,6 +180,13 @@ def copy(lo: int, hi: int, x: Array, y: Array) -> None:
 
 
 @kernel
+def row(lo: int, hi: int, x: Array, at: int, y: Array) -> None:
+    """y = x[at], of a matrix."""
+    for i in span(lo, hi):
+        y[i] = x[at, i]
+
+
+@kernel
 def multiply(lo: int, hi: int, a: Array, b: Array, y: Array) -> None:
     """y = a ⊙ b."""
     for i in span(lo, hi):

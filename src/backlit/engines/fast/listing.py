@@ -39,6 +39,8 @@ class Lowering:
     """A graph on its way to a listing. ``dtype`` is that of the arena's buffers, those named in ``dtypes`` excepted."""
 
     graph: Graph
+    chunks: int = 1
+    """In how many parts a kernel with a scratch of its own divides its work: one for each thread there may be."""
     calls: list[Call] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     """Buffers that need a place in the arena."""

@@ -58,7 +58,7 @@ class Program:
     ) -> None:  # fmt: skip
         self.graph, self.optimizer, self.clip, self.vectors, self.seed = graph, optimizer, clip, vectors, seed
         assert families.__all__
-        self.low = Lowering(graph)
+        self.low = Lowering(graph, threads)
         self.batch = {n: np.zeros(graph.values[n].shape, graph.values[n].dtype) for n in (*graph.inputs, *graph.masks)}
         output = math.prod(graph.values[graph.outputs[1]].shape)
         self.longest = max(1, min(LONGEST, KEPT // max(output, 1)))

@@ -1,0 +1,99 @@
+"""Normalisations, written down."""
+
+from __future__ import annotations
+
+from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
+from backlit.engines.fast.lowering import lower, nothing
+from backlit.graph.graph import Node
+
+
+def batchnorm(low: Lowering, node: Node) -> None:
+    """Moments in chunks of rows, then y; a relu that follows alone is done by the same kernel, in place."""
+    x, gamma, beta = map(low.value, node.operands)
+    y, mean, var = map(low.value, node.outputs)
+    rows, out, sums = low.rows(x), low.rows(y), _sums(low, node)
+    count, channels = low.shape_of(rows)
+    after = low.follower(node)
+    relu = after if after is not None and after.rule == "relu" else None
+    if relu is not None:
+        low.done |= {relu.name, f"d {relu.name}"}
+        low.same(identifier(relu.name), y, low.shape_of(y))
+    low.emit("moments", rows, sums, extent=low.chunks, node=node)
+    low.emit("merge_moments", sums, count, mean, var, extent=channels, grain=CACHE_LINE, node=node)
+    low.emit("batchnorm", int(relu is not None), rows, gamma, beta, mean, var, out, _eps(node), extent=count, node=node,
+             also=(relu.name,) if relu else ())  # fmt: skip
+
+
+def batchnorm_back(low: Lowering, node: Node) -> None:
+    """dgamma and dbeta in chunks of rows, then dx."""
+    x, gamma, _ = map(low.value, node.operands)
+    y, mean, var = map(low.value, node.outputs)
+    after = low.follower(node)
+    relu = after is not None and after.rule == "relu"
+    d = low.rows(low.grad(after.name if relu and after is not None else node.name))
+    rows, sums, eps = low.rows(x), _sums(low, node), _eps(node)
+    low.emit("batchnorm_sums", int(relu), d, rows, low.rows(y), mean, var, sums, eps, extent=low.chunks, node=node)
+    dgamma, dbeta = _scale_and_shift(low, node, sums)
+    if low.wants(node.operands[0]):
+        low.share(node.operands[0], lambda into: low.emit(
+            "batchnorm_grad", d, rows, gamma, mean, var, dgamma, dbeta, low.rows(into), eps,
+            extent=low.shape_of(d)[0], node=node))  # fmt: skip
+
+
+def _sums(low: Lowering, node: Node) -> str:
+    """Two sums of each channel for every chunk."""
+    return low.scratch(node, "sums", (low.chunks, 2, low.graph.values[node.operands[0]].shape[-1]))
+
+
+def _scale_and_shift(low: Lowering, node: Node, sums: str) -> tuple[str, str]:
+    """dgamma and dbeta from the chunks' sums, shared where they are wanted; gives both for this node alone."""
+    chunks, _, channels = low.shape_of(sums)
+    both = low.scratch(node, "dgamma_dbeta", (2, channels))
+    low.emit("sum_chunks", low.shaped(sums, "by_chunk", (chunks, 2 * channels)), low.flat(both), extent=2 * channels,
+             grain=CACHE_LINE, node=node)  # fmt: skip
+    names = low.scratch(node, "dgamma", (channels,)), low.scratch(node, "dbeta", (channels,))
+    for row, (name, vector) in enumerate(zip(names, node.operands[1:], strict=True)):
+        low.emit("row", both, row, name, extent=channels, grain=CACHE_LINE, node=node)
+        if low.wants(vector):
+            low.share(vector, lambda into, name=name: low.entries("copy", name, into, node=node))  # type: ignore[misc]
+    return names
+
+
+def _eps(node: Node) -> float:
+    return float(node.attributes["eps"])
+
+
+def running_average(low: Lowering, node: Node) -> None:
+    """The next running average."""
+    old, new = map(low.value, node.operands)
+    a = node.attributes
+    low.entries("running_average", old, new, low.value(node.name), float(a["momentum"]), float(a["scale"]), node=node)
+
+
+def layernorm(low: Lowering, node: Node) -> None:
+    """Each row by itself, in one pass."""
+    x, gamma, beta = map(low.value, node.operands)
+    y, mean, var = map(low.value, node.outputs)
+    rows = low.rows(x)
+    low.emit("layernorm", rows, gamma, beta, low.rows(y), low.flat(mean), low.flat(var), _eps(node),
+             extent=low.shape_of(rows)[0], node=node)  # fmt: skip
+
+
+def layernorm_back(low: Lowering, node: Node) -> None:
+    """dgamma and dbeta in chunks of rows; dx row by row."""
+    x, gamma, _ = map(low.value, node.operands)
+    _, mean, var = map(low.value, node.outputs)
+    d, rows, sums = low.rows(low.grad(node.name)), low.rows(x), _sums(low, node)
+    statistics = low.flat(mean), low.flat(var)
+    if any(map(low.wants, node.operands[1:])):
+        low.emit("layernorm_sums", d, rows, *statistics, sums, _eps(node), extent=low.chunks, node=node)
+        _scale_and_shift(low, node, sums)
+    if low.wants(node.operands[0]):
+        low.share(node.operands[0], lambda into: low.emit(
+            "layernorm_grad", d, rows, gamma, *statistics, low.rows(into), _eps(node), extent=low.shape_of(rows)[0],
+            node=node))  # fmt: skip
+
+
+lower("batchnorm", batchnorm, batchnorm_back)
+lower("layernorm", layernorm, layernorm_back)
+lower("running_average", running_average, nothing)
