@@ -35,6 +35,7 @@ class _Reading(Evaluation):
     """How many functions over an index are open."""
 
     def parts(self, index: tuple[int, ...]) -> list[Part]:
+        self.places = dict[ast.expr, Array]()
         self.inner, self.reads, self.noted = 0, list[Read](), list[tuple[Read, ...]]()
         found = self.terms(index)
         return [Part(at, float(value), reads) for (at, value), reads in zip(found, self.noted, strict=True)]
@@ -97,12 +98,11 @@ class _Reading(Evaluation):
         value = super()._entry(node, array, items)
         name = node.value if isinstance(node, ast.Subscript) else node
         assert isinstance(name, ast.Name)
-        self.reads.append((name.id, self._origin(array, items), float(value)))
+        if node not in self.places:
+            self.places[node] = self._view(np.arange(array.size).reshape(array.shape), items)
+        origin = np.unravel_index(int(self.places[node][self.at_last]), array.shape)
+        self.reads.append((name.id, tuple(map(int, origin)), float(value)))
         return value
-
-    def _origin(self, array: Array, items: list[ast.expr]) -> tuple[int, ...]:
-        places = self._view(np.arange(array.size).reshape(array.shape), items)
-        return tuple(int(i) for i in np.unravel_index(int(places[self._at(items, places.shape)]), array.shape))
 
 
 def _decisive(node: ast.Call, found: list[tuple[dict[str, int], Any]]) -> int:

@@ -100,6 +100,7 @@ class Evaluation(ast.NodeVisitor):
         self.positions = np.arange(prod(shape)).reshape(shape)
         self.values = {formula.target: self.positions, **attributes, **arrays}  # a recursion reads its own target
         self.shape, self.views, self.env = shape, dict[ast.expr, Array](), dict[str, int]()
+        self.at_last: tuple[int, ...] = ()
         self.rank = max(v.ndim for v in self.values.values() if hasattr(v, "ndim"))
         self.extents = self._extents((formula, *formula.others))
         self.extents |= self._bounds()
@@ -280,6 +281,7 @@ class Evaluation(ast.NodeVisitor):
         at = self._at(items, self.views[node].shape)
         if any(i < 0 for i in at):
             raise FormulaError(f"{self.formula.source!r}: {ast.unparse(node)} at {list(at)}")
+        self.at_last = at
         return self.number(self.views[node][at].item())
 
     def _at(self, items: list[ast.expr], shape: Shape) -> tuple[int, ...]:
@@ -383,7 +385,7 @@ def summed_and_factor(node: ast.BinOp) -> tuple[ast.expr, ast.expr]:
 def setting(value: Any, items: list[ast.expr]) -> Any:
     """``padding[0, 1]`` of an attribute that is a tuple; one that is a number is that, whatever its indices."""
     for item in items:
-        if isinstance(value, tuple) and isinstance(item, ast.Constant):
+        if isinstance(value, tuple) and isinstance(item, ast.Constant) and isinstance(item.value, int):
             value = value[item.value]
     return value
 
