@@ -351,9 +351,18 @@ def test_augmentations_that_do_not_fit_the_data():
     assert refused(((X, X), y), bl.augment.MixUp(), two).key == "augment_inputs"
 
 
-def test_the_fast_engine_says_that_it_does_not_augment():
+@pytest.mark.parametrize("augment", [None, EVERY])
+def test_the_fast_engine_is_fed_the_same(tmp_path, augment):
     pytest.importorskip("numba")
-    assert refused(pictures(), bl.augment.Flip(), engine="fast").key == "engine_feeding"
+    X, y = pictures()
+    data = (stored(tmp_path / "X.npy", X), y)
+    net = [bl.Sequential(bl.Flatten(), bl.Dense(6, "relu"), bl.Dense(3)).build((5, 4, 1), seed=1) for _ in "12"]
+    slow = trained(model=net[0], data=data, augment=augment)
+    fast = trained(tmp_path / "run", model=net[1], data=data, augment=augment, engine="fast")
+    for name, array in slow.model.params.items():
+        np.testing.assert_allclose(fast.model.params[name], array, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(fast.history["loss"], slow.history["loss"], rtol=1e-4)
+    assert fast.at(5)["x"].tobytes() == slow.at(5)["x"].tobytes()
 
 
 def test_mix_up_of_values_keeps_their_kind():

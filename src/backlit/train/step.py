@@ -43,6 +43,14 @@ class Samples:
             inputs = tuple(x.astype(d, copy=False) for x, d in zip(inputs, self.dtypes, strict=True))
         return Samples(inputs, self.target[which], weights)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """Several mini-batches as one."""
+        weights = [p.weights for p in parts if p.weights is not None]
+        inputs = tuple(np.concatenate(arrays) for arrays in zip(*(p.inputs for p in parts), strict=True))
+        target = np.concatenate([p.target for p in parts])
+        return cls(inputs, target, np.concatenate(weights) if weights else None)
+
     @property
     def lazy(self) -> bool:
         """Whether rows are converted when they are taken, so that no whole input is ever copied."""

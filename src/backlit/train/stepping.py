@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 STRETCH = 256
 """Steps in one call at most, so that Ctrl-C is heard soon."""
 
+PREPARED = 16
+"""Steps whose mini-batches are prepared for one call, where they are not just rows of the data."""
+
 RECORDED = 128
 """With the fast engine, a step that is recorded is done by the interpreter too, so only every so many-th is."""
 
@@ -113,9 +116,15 @@ class ByProgram:
     settings: Settings
     batches: Batches
     recorder: Recorder | None = None
-    longest = STRETCH
+    feed: Feeding | None = None
+    longest: int = STRETCH
     vectors: Vectors | None = None
     programs: dict[int, Program] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.feeding = self.feed or Feed.of(self.train, self.settings, self.batches)
+        if self.feeding.prepares:
+            self.longest = PREPARED
 
     def advance(self, progress: Progress, rates: Sequence[float]) -> Stretch:
         found = Stretch()
@@ -136,9 +145,10 @@ class ByProgram:
     def _stretch(self, p: Progress, rates: Sequence[float], stretch: Stretch) -> None:
         """As many of the steps as have one batch size."""
         order, count = self._order(p.step + 1, len(rates))
-        program = self._program(len(order) // count, p)
+        samples, order = self._prepared(p.step + 1, order, count)
+        program = self._program(len(order) // count, p, samples)
         self._record(p, rates[0])
-        data = self.train.given(program.graph)
+        data = samples.given(program.graph)
         made = program.run(data, order, np.asarray(rates[:count], np.float64), p.step + 1)
         assert self.vectors is not None
         self._place(p, self.vectors.views)
@@ -148,7 +158,14 @@ class ByProgram:
         stretch.losses += made.losses.tolist()
         stretch.masses += made.masses.tolist()
         stretch.norms += made.norms.tolist()
-        stretch.seen.append((made.outputs.reshape(-1, *made.outputs.shape[2:]), self.train.rows(order)))
+        stretch.seen.append((made.outputs.reshape(-1, *made.outputs.shape[2:]), samples.answers.rows(order)))
+
+    def _prepared(self, step: int, order: Array, count: int) -> tuple[Samples, Array]:
+        """The samples that the steps' ``order`` counts in: all of them, or what is prepared for these steps."""
+        if not self.feeding.prepares:
+            return self.train, order
+        parts = [samples for i in range(count) for samples in self.feeding.of_step(step + i)]
+        return Samples.joined(parts), np.arange(len(order))
 
     def _order(self, step: int, most: int) -> tuple[Array, int]:
         """(samples of the steps from ``step`` on that have equal batch sizes, how many steps these are)."""
@@ -156,20 +173,20 @@ class ByProgram:
         count = next((i for i, b in enumerate(batches) if len(b) != len(batches[0])), most)
         return np.concatenate(batches[:count]), count
 
-    def _program(self, size: int, p: Progress) -> Program:
+    def _program(self, size: int, p: Progress, samples: Samples) -> Program:
         from backlit.engines.fast.program import Program
         from backlit.engines.fast.vectors import Vectors
 
         if size not in self.programs:
-            s, graph = self.settings, self._graph(size)
+            s, graph = self.settings, self._graph(size, samples)
             if self.vectors is None:
                 self.vectors = Vectors.of(graph, s.optimizer, self.model.dtype)
                 self.vectors.load(p.params, p.state, p.slots)
             self.programs[size] = Program(graph, s.optimizer, s.clip, self.vectors, seed=s.seed, threads=s.threads)
         return self.programs[size]
 
-    def _graph(self, size: int) -> Graph:
-        return self.train.rows(np.zeros(size, np.int64)).graph(self.model, self.settings.loss, training=True)
+    def _graph(self, size: int, samples: Samples) -> Graph:
+        return samples.rows(np.zeros(size, np.int64)).graph(self.model, self.settings.loss, training=True)
 
     def _record(self, p: Progress, rate: float) -> None:
         """Let the interpreter do the next step on the side where it is to be recorded."""
@@ -198,8 +215,6 @@ def stepper(engine: str, model: Model, train: Samples, settings: Settings, batch
     """The stepper of that engine; InputError where the fast engine cannot do what the settings ask for."""
     if engine != "fast":
         return ByReference(model, train, settings, batches, **options)
-    if options.pop("feed", Feed.of(train, settings, batches)).prepares:
-        raise InputError("engine_feeding", where="fit", got="engine='fast'")
     if settings.accumulate > 1:
         raise InputError("engine_accumulate", where="fit", got=f"accumulate={settings.accumulate}")
     if sparse := train.rows(slice(0, 1)).graph(model, settings.loss, training=True).sparse:
