@@ -134,6 +134,15 @@ def test_accumulated_mini_batches_are_augmented_as_one_batch():
     assert np.concatenate([p.inputs[0] for p in parts]).tobytes() == whole.inputs[0].tobytes()
 
 
+def test_the_same_kind_twice_draws_twice():
+    X, y = pictures()
+    (once,), (twice,) = (
+        Feed(Samples((X,), y), Batches(14, 14, 0), (bl.augment.Flip(),) * n, 0).of_step(1) for n in (1, 2)
+    )
+    (plain,) = Feed(Samples((X,), y), Batches(14, 14, 0)).of_step(1)
+    assert len({s.inputs[0].tobytes() for s in (once, twice, plain)}) == 3
+
+
 # --- the loader -----------------------------------------------------------------------------------------------------
 
 
