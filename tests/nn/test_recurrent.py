@@ -271,6 +271,17 @@ def test_receipts_go_back_through_time(kind):
     assert walk.end.name == "x"
 
 
+@pytest.mark.parametrize(("activation", "slope"), [("tanh", "1 - rnn1.a[n,t,j]²"), ("relu", "[rnn1.a[n,t,j] > 0]")])
+def test_formulas_are_those_of_this_call(activation, slope):
+    """No mask, no initial state and no other activation is spoken of where there is none."""
+    model = built(bl.RNN(3, activation=activation), (4, 2))
+    t = bl.trace(model, np.ones((2, 4, 2)), np.zeros((2, 4, 3)), loss="mse")
+    assert slope.strip("[]") in t.explain("rnn1.δ[0,1,2]").formula
+    for entry in ("rnn1.a[0,1,2]", "rnn1.δ[0,1,2]", "rnn1.U[1,2]"):
+        formula = t.explain(entry).formula
+        assert not any(word in formula for word in ("mask", "h0", "activation")), formula
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_box_opens_per_time_step(kind):
     model = built(KINDS[kind](3, return_sequences=False), (4, 2))

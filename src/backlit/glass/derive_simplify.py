@@ -268,10 +268,10 @@ def whole(value: float) -> float:
 
 
 def _neutral(value: Any) -> bool:
-    """True for what is worked out: nothing, 0 and 1, and tuples, whose entries have no names."""
+    """True for what is worked out: nothing, 0 and 1, words, and tuples, whose entries have no names."""
     return (
         value is None
-        or isinstance(value, tuple)
+        or isinstance(value, tuple | str)
         or (isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1))
     )
 
