@@ -123,6 +123,9 @@ if TYPE_CHECKING:
         InstanceNorm as InstanceNorm,
     )
     from backlit.nn.layers_conv import (
+        MaxPool1D as MaxPool1D,
+    )
+    from backlit.nn.layers_conv import (
         MaxPool2D as MaxPool2D,
     )
     from backlit.nn.layers_conv import (
@@ -247,7 +250,7 @@ _HOMES = {
     "TransformerDecoderBlock",
     "nn.layers_recurrent": "GRU LSTM RNN",
     "nn.layers_conv": "AdaptiveAvgPool2D AvgPool2D Conv1D Conv2D ConvTranspose2D GlobalAvgPool2D GroupNorm "
-    "InstanceNorm MaxPool2D UpSample2D",
+    "InstanceNorm MaxPool1D MaxPool2D UpSample2D",
     "nn.layers_regular": "SpectralNorm StochasticDepth WeightNorm",
     "nn.losses": "CTC MAE MSE BinaryCrossEntropy Contrastive CosineEmbedding CosineSimilarity Dice Focal Huber InfoNCE "
     "KLDivergence NegativeSampling SmoothL1 SoftmaxCrossEntropy",

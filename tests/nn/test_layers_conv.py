@@ -63,6 +63,17 @@ def test_forms_of_padding(padding, shape):
     assert output(bl.Conv2D(1, 3, padding=padding), 6, 8, 2) == shape
 
 
+def test_pooling_a_sequence():
+    x = np.array([3.0, 1.0, 4.0, 1.0, 5.0])[None, :, None]
+    assert applied(bl.MaxPool1D(2), x).ravel().tolist() == [3.0, 4.0]
+    assert applied(bl.MaxPool1D(3, 1, "same"), x).ravel().tolist() == [3.0, 4.0, 4.0, 5.0, 5.0]
+    assert applied(bl.MaxPool1D(2, padding=(1, 0)), x).ravel().tolist() == [3.0, 4.0, 5.0]
+    with pytest.raises(InputError, match="BL132"):
+        output(bl.MaxPool1D(2), 4, 4, 1)
+    model = bl.Sequential(bl.MaxPool1D(2)).build((5, 1), dtype="float64")
+    assert bl.trace(model, x, np.zeros((1, 2, 1)), loss="mse").grads["maxpool1.a"].ravel().tolist() == [3.0, 4.0]
+
+
 def test_padding_of_one_axis_is_one_pair():
     assert output(bl.Conv1D(1, 3, padding=(2, 0)), 7, 2) == (7, 1)
     assert output(bl.Conv1D(1, 3, padding=((2, 0),)), 7, 2) == (7, 1)
@@ -119,6 +130,7 @@ def test_first_weights_have_the_variance_of_their_fan_in():
         bl.Conv1D(8, 3, padding=((2, 0),)),
         bl.ConvTranspose2D(8, 4, 2, ((1, 0), (1, -1))),
         bl.MaxPool2D(),
+        bl.MaxPool1D(3, 2),
         bl.MaxPool2D(3, (2, 1), "same"),
         bl.AvgPool2D(3),
         bl.AdaptiveAvgPool2D(2),
@@ -131,7 +143,7 @@ def test_first_weights_have_the_variance_of_their_fan_in():
 )
 def test_a_layer_is_written_as_it_is_made_and_survives_a_file(layer, tmp_path):
     assert repr(eval(repr(layer), {name: getattr(bl, name) for name in bl.__all__})) == repr(layer)
-    sample = (9, 8) if isinstance(layer, bl.Conv1D) else (9, 9, 8)
+    sample = (9, 8) if isinstance(layer, (bl.Conv1D, bl.MaxPool1D)) else (9, 9, 8)
     model = bl.Sequential(layer).build(sample, seed=3)
     bl.save(model, tmp_path / "m.safetensors")
     again = bl.load(tmp_path / "m.safetensors")

@@ -194,26 +194,31 @@ class _Pool(Layer):
     stride: Size | None = None
     padding: Padding = "valid"
 
+    axes: ClassVar[int] = 2
     rule: ClassVar[str] = "max_pool2d"
 
     def __post_init__(self) -> None:
         where = self.name or type(self).__name__
-        object.__setattr__(self, "kernel", _size(where, "kernel", self.kernel, 2))
+        object.__setattr__(self, "kernel", _size(where, "kernel", self.kernel, self.axes))
         if self.stride is not None:
-            object.__setattr__(self, "stride", _size(where, "stride", self.stride, 2))
-        object.__setattr__(self, "padding", _padding(where, self.padding, 2))
+            object.__setattr__(self, "stride", _size(where, "stride", self.stride, self.axes))
+        object.__setattr__(self, "padding", _padding(where, self.padding, self.axes))
 
     @property
     def kind(self) -> str:
-        return type(self).__name__.removesuffix("2D").lower()
+        return type(self).__name__[:-2].lower()
 
     def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
         (x,) = inputs
         _refuse_at(scope, check_axes, self.rule, x.shape, AXES[2])
-        kernel = _each(self.kernel, 2)
-        stride = kernel if self.stride is None else _each(self.stride, 2)
-        padding = frame(self.padding, x.shape[1:-1], kernel, stride, (1, 1))
-        return scope.node("a", self.rule, x, kernel=kernel, stride=stride, padding=padding)
+        return scope.node("a", self.rule, x, **self._geometry(x.shape[1:-1]))
+
+    def _geometry(self, size: Shape) -> dict[str, Any]:
+        """The rule's attributes for an input of ``size``."""
+        kernel = _each(self.kernel, self.axes)
+        stride = kernel if self.stride is None else _each(self.stride, self.axes)
+        padding = frame(self.padding, size, kernel, stride, (1,) * self.axes)
+        return {"kernel": kernel, "stride": stride, "padding": padding}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -223,6 +228,26 @@ class MaxPool2D(_Pool):
     ``kernel`` is the window, a number or (rows, columns), ``stride`` the step from one to the next (the kernel unless
     told). Of several equal entries the first takes the gradient. Source: Ranzato et al., CVPR 2007.
     """
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MaxPool1D(_Pool):
+    """The largest entry of each stretch of a sequence, channel by channel: x[N, T, C] to [N, T', C].
+
+    Options as of :class:`MaxPool2D`, each one number or pair. It is max_pool2d of images of one row.
+    """
+
+    axes: ClassVar[int] = 1
+
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+        (x,) = inputs
+        _refuse_at(scope, check_axes, "max_pool1d", x.shape, AXES[1])
+        n, t, channels = x.shape
+        row = scope.node("row", "reshape", x, shape=(n, 1, t, channels))
+        one = {"kernel": (1,), "stride": (1,), "padding": ((0, 0),)}
+        options = {name: one[name] + value for name, value in self._geometry((t,)).items()}
+        pooled = scope.node("pooled", self.rule, row, **options)
+        return scope.node("a", "reshape", pooled, shape=(n, *pooled.shape[2:]))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
