@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
-_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main() -> None:
     """Entry point of the command ``backlit``.
 
-    Unless the environment says otherwise matrix products get one thread: small networks train faster so, and a run
-    repeats bit for bit wherever it is repeated.
+    Unless the environment says otherwise NumPy's matrix products get one thread: the fast engine shares work out itself,
+    and with the reference engine small networks train faster so.
     """
     for name in _THREADS:
         os.environ.setdefault(name, "1")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+_SMT = Path("/sys/devices/system/cpu/smt/active")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -25,3 +27,15 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": {name: os.environ[name] for name in _THREADS if name in os.environ},
     }
+
+
+def threads() -> int:
+    """How many threads a run may use: ``$BACKLIT_THREADS``, ``$OMP_NUM_THREADS``, or the cores open to this process.
+
+    Where two threads share a core, one for each core.
+    """
+    for name in ("BACKLIT_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name, "").isdecimal():
+            return max(int(os.environ[name]), 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores // 2, 1) if _SMT.exists() and _SMT.read_text("ascii").strip() == "1" else cores
