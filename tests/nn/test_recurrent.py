@@ -296,6 +296,19 @@ def test_the_box_opens_per_time_step(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_flow_has_one_row_for_each_layer(kind):
+    model = bl.Sequential(KINDS[kind](3, return_sequences=False), bl.Dense(2)).build((4, 2), dtype="float64")
+    rng = np.random.default_rng(13)
+    t = bl.trace(model, rng.normal(size=(2, 4, 2)), rng.normal(size=(2, 2)), loss="mse")
+    ledger = t.flow()
+    name = f"{kind.lower()}1"
+    assert [row.layer for row in ledger.rows] == ["dense1", name]
+    wanted = np.linalg.norm(t.delta(name)) / np.linalg.norm(t.delta("dense1"))
+    assert np.isclose(ledger[name].ratio, wanted)
+    assert np.isclose(np.prod([g.gain for g in ledger[name].gains]), wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_checked_and_derived(kind):
     model = built(KINDS[kind](3, bidirectional=True), (4, 2))
     rng = np.random.default_rng(12)

@@ -204,8 +204,10 @@ class _Way:
         return any(i in self.weights and len(self.trace.graph.values[i].shape) > 1 for i in node.operands)
 
     def counts(self, node: Node) -> bool:
-        """True where the node's output is a layer's z with a δ."""
-        return self.multiplies(node) and node.name in self.trace.grads and node.name not in self.weights
+        """True where the node's output is a layer's z with a δ; a recurrent layer multiplies by U behind its z."""
+        layers_z = f"{node.name.rpartition('.')[0]}.z"
+        own = node.name == layers_z or layers_z not in self.trace.grads
+        return own and self.multiplies(node) and node.name in self.trace.grads and node.name not in self.weights
 
     def row(self, node: Node) -> Row:
         """The row of a layer: up to the next layer, or the loss."""
