@@ -457,4 +457,41 @@ CONVOLUTIONS = [
             InputError, "BL360", ("SpectralNorm",), ("model.params",)),
 ]
 
-TABLE = [*ARRAYS, *OPTIONS, *MODELS, *FILES, *SEQUENCES, *CONVOLUTIONS]
+# --- what training is fed with --------------------------------------------------------------------------------------
+
+FEEDING = [
+    Mistake("augmentation of images on a table", lambda _: fit(augment=[bl.augment.Crop(4)]),
+            InputError, "BL541", ("Crop", "x[N, H, W, C]", "x[20, 4]"), ("bl.Flatten()",)),
+    Mistake("an augmentation by name", lambda _: fit(augment=["flip"]),
+            InputError, "BL540", ("fit", "'flip'"), ("bl.augment",)),
+    Mistake("masks that do not move with the images",
+            lambda _: fit(mlp(bl.Flatten(), bl.Dense(3)), (np.ones((20, 4, 4, 1)), Y),
+                          augment=bl.augment.Flip(target=True)),
+            InputError, "BL542", ("Flip", "y[20, 4, 4, …]", "y[20]")),
+    Mistake("mix-up with labels to be ignored",
+            lambda _: fit(loss=bl.SoftmaxCrossEntropy(ignore=0), augment=bl.augment.MixUp()),
+            InputError, "BL544", ("softmax_cross_entropy", "y[20]: int64"), ("MixUp",)),
+    Mistake("a crop of no pixels", lambda _: bl.augment.Crop(0),
+            InputError, "BL303", ("Crop", "padding", "1, 2, 3, …", "0")),
+    Mistake("a mapped file that is not there", lambda place: fit(data=(place / "X.npy", Y)),
+            FileError, "BL546", ("X.npy",)),
+    Mistake("a mapped file that holds no array", lambda place: fit(data=(str(place / "X.npy"), Y)),
+            FileError, "BL547", ("X.npy",), ("np.save",),
+            lambda place: (place / "X.npy").write_text("a,b")),
+    Mistake("less than no threads", lambda _: fit(workers=-1),
+            InputError, "BL303", ("workers", "0, 1, 2, …", "-1")),
+    Mistake("nothing to pad", lambda _: bl.data.pad([]),
+            InputError, "BL548", ("data.pad", "0 sequences")),
+    Mistake("sequences of different widths", lambda _: bl.data.pad([X[:3], X[:2, :3]]),
+            InputError, "BL549", ("data.pad", "1", "[T, 4]", "[2, 3]")),
+    Mistake("a sequence longer than asked for", lambda _: bl.data.pad([X[:3], X[:9]], length=5),
+            InputError, "BL550", ("data.pad", "T <= 5", "x[9, …]")),
+    Mistake("fewer labels than steps", lambda _: bl.data.pad([X[:3]], labels=[Y[:2]]),
+            InputError, "BL551", ("data.pad", "[3]", "[2]")),
+    Mistake("a loss of pairs on single vectors", lambda _: fit(loss="contrastive", data=(X, (Y > 1).astype(int))),
+            InputError, "BL380", ("contrastive", "[N, 2, D]"), ("bl.ops.stack",)),
+    Mistake("spectral norm of a layer without weights", lambda _: mlp(bl.SpectralNorm(bl.ReLU())).build((4,)),
+            InputError, "BL381", ("SpectralNorm", "ReLU()")),
+]
+
+TABLE = [*ARRAYS, *OPTIONS, *MODELS, *FILES, *SEQUENCES, *CONVOLUTIONS, *FEEDING]

@@ -116,7 +116,7 @@ def fit(
         return trainer.run(resume=resume, overwrite=overwrite)
 
 
-@dataclass
+@dataclass(repr=False)  # signal.signal asks for the repr of a handler: a method of this
 class Trainer:
     """One run of fit: carries ``progress`` from step to step and tells the bus."""
 
