@@ -67,6 +67,26 @@ def test_every_layer_comes_back(kind, dtype, tmp_path):
     assert str(loaded.graph([((2, 4), dtype)], **training)) == str(model.graph([((2, 4), dtype)], **training))
 
 
+IDS = np.arange(15).reshape(3, 5) % 9
+SEQUENCES = {
+    "embedding": bl.Embedding(9, 4, init=bl.init.Normal(0.3)),
+    "sparse embedding": bl.Embedding(9, 4, sparse=True),
+    "positions": bl.Sequential(bl.Embedding(9, 4), bl.PositionalEmbedding(7)),
+    "waves": bl.Sequential(bl.Embedding(9, 4), bl.SinusoidalPositions(100.0)),
+    "attention": bl.Sequential(bl.Embedding(9, 4), bl.MultiHeadAttention(2, True, bias=False)),
+    "transformer": bl.Sequential(bl.Embedding(9, 4), bl.TransformerBlock(2, 3, causal=True, dropout=0.1)),
+}
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_every_layer_of_sequences_comes_back(kind, tmp_path):
+    model = used(bl.Sequential(SEQUENCES[kind], bl.Flatten(), bl.Dense(2)).build((5,), seed=9))
+    loaded = round_trip(model, tmp_path)
+    same(loaded, model)
+    assert (repr(loaded), loaded.dtypes) == (repr(model), ("int64",))
+    np.testing.assert_array_equal(loaded.predict(IDS), model.predict(IDS))
+
+
 @pytest.mark.parametrize(
     "init",
     [
@@ -85,9 +105,10 @@ def test_every_initializer_comes_back(init, tmp_path):
 
 
 def test_every_kind_of_layer_is_tried_above():
-    tried = {kind.__name__ for kind in map(type, LAYERS.values())}
-    own = {name for name, kind in bl.Layer.KINDS.items() if kind.__module__.startswith("backlit.")}
-    assert own - {"Add", "Concatenate"} <= tried  # these two take several inputs
+    parts = [p for part in (LAYERS | SEQUENCES).values() for p in (part, *getattr(part, "layers", ()))]
+    tried = {type(part).__name__ for part in parts}
+    own = bl.Layer.KINDS.keys() & set(bl.__all__)
+    assert own - {"Add", "Concatenate", "TransformerDecoderBlock"} <= tried  # these take several inputs
 
 
 def test_shared_layers_stay_shared(tmp_path):
