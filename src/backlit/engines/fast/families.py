@@ -2,20 +2,26 @@
 
 from backlit.engines.fast import (
     kernels_dense,
+    kernels_elementwise,
     kernels_images,
     kernels_loss,
     kernels_norms,
+    kernels_sequences,
     lower_dense,
     lower_images,
     lower_norms,
+    lower_sequences,
 )
 
 __all__ = [
     "kernels_dense",
+    "kernels_elementwise",
     "kernels_images",
     "kernels_loss",
     "kernels_norms",
+    "kernels_sequences",
     "lower_dense",
     "lower_images",
     "lower_norms",
+    "lower_sequences",
 ]

@@ -51,7 +51,9 @@ def product(
                 at = a + (o * lda + i if ta else i * lda + o)
                 rows, columns, terms = min(tm, m - i), min(tn, n - j), min(tk, k - o)
                 beta = 0.0 if o == 0 else 1.0
-                gemm(ta, False, rows, columns, terms, A, at, lda, B, b + o * ldb + j, ldb, beta, C, c + i * ldc + j, ldc)
+                gemm(
+                    ta, False, rows, columns, terms, A, at, lda, B, b + o * ldb + j, ldb, beta, C, c + i * ldc + j, ldc
+                )
 
 
 @inlined
@@ -191,6 +193,13 @@ def multiply(lo: int, hi: int, a: Array, b: Array, y: Array) -> None:
     """y = a ⊙ b."""
     for i in span(lo, hi):
         y[i] = a[i] * b[i]
+
+
+@kernel
+def multiply_by(lo: int, hi: int, y: Array, x: Array) -> None:
+    """y = y ⊙ x."""
+    for i in span(lo, hi):
+        y[i] *= x[i]
 
 
 @kernel

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from backlit.engines.fast.jit import kernel, ordered, span
 
 Array = Any
@@ -52,7 +54,7 @@ def mean_loss(lo: int, hi: int, losses: Array, count: int, mass: int, stats: Arr
     """stats = (Σ losses / count, mass)."""
     total = 0.0
     for n in range(losses.size):
-        total += losses[n]
+        total += np.float64(losses[n])
     stats[0], stats[1] = total / count, mass
 
 
@@ -68,7 +70,8 @@ def squares(lo: int, hi: int, g: Array, sums: Array) -> None:
     for c in span(lo, hi):
         total = 0.0
         for i in span(c * CHUNK, min((c + 1) * CHUNK, g.size)):
-            total += g[i] * g[i]
+            wide = np.float64(g[i])
+            total += wide * wide
         sums[c] = total
 
 

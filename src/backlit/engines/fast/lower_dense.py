@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from backlit import rules
-from backlit.engines.fast.jit import KERNELS
 from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier
 from backlit.engines.fast.lowering import Write, lower, nothing
 from backlit.graph.graph import Node
 
-IN_PLACE = {"relu": "relu_grad", "tanh": "tanh_grad", "sigmoid": "sigmoid_grad"}
-"""Elementwise rules whose backward reads their output only, with its kernel: a may take the place of z."""
-
+ELEMENTWISE = (
+    "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "gelu", "gelu_tanh", "silu", "mish",
+    "exp", "expm1", "log", "log1p", "sqrt",
+)  # fmt: skip
+"""Rules of one array with a kernel of their name and one for the gradient, which works in place of dy and reads what
+the rule keeps, x or y. Where that is y, a may take the place of z."""
 
 MANY, FEW = 32, 256
 """A layer of at least so many units on at most so many rows is done by way of zᵀ = W xᵀ."""
@@ -92,8 +94,13 @@ def activation(low: Lowering, node: Node) -> None:
     maker = low.graph.producer.get(x)
     z = low.value(x)
     alone = maker is not None and maker.rule == "linear" and low.follower(maker) is node
-    y = low.same(identifier(node.name), z, low.shape_of(z)) if alone else low.value(node.name)
-    low.entries(node.rule, z, y, node=node)
+    in_place = alone and "x" not in rules.get(node.rule).saved
+    y = low.same(identifier(node.name), z, low.shape_of(z)) if in_place else low.value(node.name)
+    low.entries(node.rule, z, y, *_numbers(node), node=node)
+
+
+def _numbers(node: Node) -> list[float]:
+    return [float(v) for v in node.attributes.values()]
 
 
 def activation_back(low: Lowering, node: Node) -> None:
@@ -109,7 +116,8 @@ def activation_back(low: Lowering, node: Node) -> None:
             "bias_relu_grad", rows, values, into, extent=low.shape_of(rows)[1], grain=8, node=node, also=(maker.name,)
         ))  # fmt: skip
     else:
-        low.entries(IN_PLACE[node.rule], d, y, node=node)
+        kept = y if "y" in rules.get(node.rule).saved else low.value(x)
+        low.entries(f"{node.rule}_grad", d, kept, *_numbers(node), node=node)
     low.move(x, d)
 
 
@@ -145,7 +153,7 @@ def dropout_back(low: Lowering, node: Node) -> None:
     """dx = dy ⊙ mask, in place of dy."""
     x, mask = node.operands
     d = low.grad(node.name)
-    low.entries("multiply", d, low.value(mask), d, node=node)
+    low.entries("multiply_by", d, low.value(mask), node=node)
     low.move(x, d)
 
 
@@ -196,10 +204,10 @@ def _same_shapes(low: Lowering, node: Node) -> bool:
 
 
 lower("linear", linear, linear_back)
-for _rule in IN_PLACE:
-    lower(_rule, activation, activation_back, lambda _, node: node.rule in KERNELS)
+for _rule in ELEMENTWISE:
+    lower(_rule, activation, activation_back)
 lower("reshape", reshape, reshape_back)
-lower("add", of_two("add"), add_back, _same_shapes)
+
 lower("dropout", of_two("multiply"), dropout_back, _same_shapes)
 lower("softmax_cross_entropy", softmax_cross_entropy, nothing, _labelled)
 lower("mse", mse, nothing, _plain_loss)
