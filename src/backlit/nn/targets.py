@@ -34,4 +34,9 @@ def _check_classes(y: Array, output: Shape, loss: Loss, where: str) -> None:
         return
     if y.ndim != len(output) - 1:
         raise InputError("data_label_shape", where=where, shape=list(y.shape))
-    check_labels(y.reshape(-1), output[-1], where, ignore=ignored(loss))
+    try:
+        check_labels(y.reshape(-1), output[-1], where, ignore=ignored(loss))
+    except InputError as error:
+        if isinstance(flat := error.values.get("index"), int):  # the place in the array as it was given
+            error.values["index"] = ", ".join(str(int(i)) for i in np.unravel_index(flat, y.shape))
+        raise
