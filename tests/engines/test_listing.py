@@ -13,8 +13,10 @@ from backlit.nn import losses
 
 pytest.importorskip("numba")
 
-from backlit.engines.fast import compiling, memory
+from backlit.engines.fast import memory
+from backlit.engines.fast.jit import KERNELS
 from backlit.engines.fast.listing import Lowering, identifier, lifetimes
+from backlit.engines.fast.lowering import listed
 from backlit.engines.fast.program import Program
 from backlit.engines.fast.vectors import Vectors, places, view
 
@@ -37,7 +39,6 @@ class Staged:
         self.vectors = Vectors.of(self.graph, optim.SGD(1.0), "float64")
         self.vectors.load({n: self.arrays[n] for n in self.graph.parameters}, {}, {n: {} for n in self.graph.trainable})
         self.program = Program(self.graph, optim.SGD(1.0), None, self.vectors)
-        vars(self.program)["compiled"] = False
         self.low = self.program.low
         self.lines = [str(call) for call in self.low.calls]
 
@@ -103,9 +104,9 @@ def test_whatever_a_layer_is_called_its_listing_runs(name):
 @pytest.mark.parametrize("rule", ["relu", "tanh", "sigmoid"])
 def test_an_activation_takes_the_place_of_a_z_that_nobody_else_reads(rule):
     s = Staged(lambda b, x: dense(b, b.add(rule, dense(b, x, "dense1"), name="dense1.a")[0], "dense2")).check()
-    assert s.low.storage("dense1_a") == "dense1_z"
-    assert ("bias_relu(dense1_z, dense1_b)" in s.lines) == (rule == "relu")
-    assert ("bias(dense1_z, dense1_b)" in s.lines) == (rule != "relu")
+    assert (s.low.storage("dense1_a") == "dense1_z") == (rule in KERNELS)
+    assert ("linear_relu(0, x, dense1_W, dense1_b, dense1_z)" in s.lines) == (rule == "relu")
+    assert ("linear(0, x, dense1_W, dense1_b, dense1_z)" in s.lines) == (rule != "relu")
 
 
 def test_a_z_that_is_read_again_keeps_its_place():
@@ -116,14 +117,16 @@ def test_a_z_that_is_read_again_keeps_its_place():
 
     s = Staged(stage).check()
     assert s.low.storage("dense1_a") == "dense1_a"
-    assert "bias(dense1_z, dense1_b)" in s.lines
+    assert "linear(0, x, dense1_W, dense1_b, dense1_z)" in s.lines
     assert "relu(dense1_z_flat, dense1_a_flat)" in s.lines
 
 
 def test_without_a_bias_there_is_nothing_to_fuse():
     s = Staged(lambda b, x: b.add("relu", dense(b, x, "dense1", bias=False), name="dense1.a")[0]).check()
-    assert not any("bias" in line for line in s.lines)
-    assert s.low.storage("dense1_a") == "dense1_a"
+    assert any(line.startswith("product_nt(") for line in s.lines)
+    assert not any("linear_relu" in line or "bias" in line for line in s.lines)
+    assert "relu(dense1_z_flat, dense1_a_flat)" in s.lines
+    assert s.low.storage("dense1_a") == "dense1_z"
 
 
 def test_a_reshaped_value_is_the_same_buffer_and_so_is_its_gradient():
@@ -217,8 +220,6 @@ def test_half_of_a_layer_may_be_frozen(trainable):
 def test_a_rule_without_a_kernel_is_called_as_it_is():
     s = Staged(lambda b, x: b.add("gelu", dense(b, x, "dense1"), name="gate.y")[0]).check()
     assert set(s.low.closures) == {"gate_y_forward", "gate_y_backward"}
-    del vars(s.program)["compiled"]
-    assert not s.program.compiled
     assert [call.nodes for call in s.low.calls if call.kernel == "gate_y_forward"] == [("gate.y",)]
 
 
@@ -234,8 +235,8 @@ def test_a_loss_without_a_kernel_keeps_its_loss_and_mass(loss):
     s = Staged(lambda b, x: dense(b, x, "dense1"), loss)
     s.arrays["y"] = (s.arrays["y"] > 0).astype(float)
     s.check()
-    assert "keep_loss(loss, loss_mass, stats)" in s.lines
-    assert "one(d_loss)" in s.lines
+    assert "keep_loss(loss_flat, loss_mass_flat, stats)" in s.lines
+    assert "fill(d_loss_flat, 1.0)" in s.lines
 
 
 def test_the_statistics_of_a_batchnorm_are_outputs_that_no_gradient_comes_to():
@@ -259,7 +260,7 @@ def test_only_a_plain_loss_is_fused(loss, kernel):
     graph = model.graph((((N, WIDTH), "float32"),), training=True, loss=losses.get(loss), target=((N,), "int64"))
     low = Lowering(graph)
     low.views |= {identifier(n): ("", graph.values[n].shape) for n in (*graph.inputs, *graph.parameters)}
-    assert ("softmax_cross_entropy" in {call.kernel for call in low.run().calls}) == kernel
+    assert ("softmax_cross_entropy" in {call.kernel for call in listed(graph, low).calls}) == kernel
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -321,18 +322,3 @@ def test_a_view_is_a_part_of_its_vector():
     part[1, 2] = -1.0
     assert vector[21] == -1.0
     assert view(vector, 3, ()) == 3.0
-
-
-# --- kept machine code ------------------------------------------------------------------------------------------------
-
-
-def test_a_changed_kernel_makes_another_file_of_a_compiled_step(monkeypatch, tmp_path):
-    """Numba sees only whether the file of the step itself has changed."""
-    monkeypatch.setenv("BACKLIT_CACHE", str(tmp_path))
-    source = "def run(p, g):\n    sgd(p, g, 1.0, 0.0, 0.0)\n    return 1\n"
-    compiling.compiled(source)
-    compiling.compiled(source)
-    assert len(list(tmp_path.rglob("step_*.py"))) == 1
-    monkeypatch.setattr(compiling, "_kernels", lambda: "another kernel")
-    compiling.compiled(source)
-    assert len(list(tmp_path.rglob("step_*.py"))) == 2

@@ -43,13 +43,18 @@ def samples_of(model: Model, data: Any, loss: Loss, where: str, *, weights: Any 
     check_features(target, f"y_{where}")
     build_for(model, X if isinstance(X, tuple) else np.asarray(X), seed=seed)
     with np.errstate(over="ignore"):
-        inputs, dtypes = _inputs(model, raw)
-        y = loss.target(target, model.dtype)
+        taken, dtypes = _inputs(model, raw)
+        *inputs, y = map(_plain, (*taken, loss.target(target, model.dtype)))
         _check_range((*inputs, y), model.dtype, where)
-    made = Samples(inputs, y, _sample_weights(weights, len(target), model.dtype, where), dtypes)
+    made = Samples(tuple(inputs), y, _sample_weights(weights, len(target), model.dtype, where), dtypes)
     check_target(target, output_shape(model, made), loss, f"y_{where}")
     _require_values(model, made, loss)
     return made
+
+
+def _plain(array: Array) -> Array:
+    """Row by row and in the machine's byte order, as kernels read memory; what is mapped stays where it is."""
+    return array if is_mapped(array) else np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
 def _inputs(model: Model, raw: tuple[Any, ...]) -> tuple[tuple[Array, ...], tuple[str, ...]]:

@@ -12,7 +12,7 @@ from backlit.engines.fast.jit import inlined, kernel, span
 
 Array = Any
 
-# --- products: by_columns says whether lo … hi are columns of what is written, or rows ------------------------------------
+# --- products: by_columns says whether lo … hi are columns of what is written, or rows --------------------------------
 
 SMALL = 1_000_000
 """Multiply-adds up to which OpenBLAS multiplies where the matrices lie, a sixth faster than it does packed copies."""
@@ -133,7 +133,7 @@ def product_tn(lo: int, hi: int, by_columns: int, d: Array, x: Array, dW: Array)
     product(True, o1 - o0, i1 - i0, rows, d, o0, units, x, i0, width, dW, into, width, 64, SMALL // (64 * rows))
 
 
-# --- sums over the rows, by columns ---------------------------------------------------------------------------------------
+# --- sums over the rows, by columns -----------------------------------------------------------------------------------
 
 
 @kernel
@@ -157,7 +157,7 @@ def sum_rows(lo: int, hi: int, d: Array, db: Array) -> None:
             db[j] += d[n, j]
 
 
-# --- entry by entry -------------------------------------------------------------------------------------------------------
+# --- entry by entry ---------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -225,7 +225,7 @@ def fill(lo: int, hi: int, x: Array, value: float) -> None:
         x[i] = value
 
 
-# --- the mini-batch of step s of a stretch --------------------------------------------------------------------------------
+# --- the mini-batch of step s of a stretch ----------------------------------------------------------------------------
 
 
 @kernel

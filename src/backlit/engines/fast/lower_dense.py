@@ -17,7 +17,7 @@ the rule keeps, x or y. Where that is y, a may take the place of z."""
 MANY, FEW = 32, 256
 """A layer of at least so many units on at most so many rows is done by way of zᵀ = W xᵀ."""
 WIDE = 64
-"""Rows of a gradient dW from which it is shared out by rows, as the update is: what a core has written it reads again."""
+"""Rows of a gradient dW from which it is shared out by rows, as the update is: a core reads again what it has written."""
 
 
 def by_columns(rows: int, columns: int) -> int:
@@ -25,7 +25,7 @@ def by_columns(rows: int, columns: int) -> int:
     return int(columns >= rows)
 
 
-# --- linear, alone or with the relu behind it ---------------------------------------------------------------------------
+# --- linear, alone or with the relu behind it -------------------------------------------------------------------------
 
 
 def linear(low: Lowering, node: Node) -> None:
@@ -85,7 +85,7 @@ def linear_back(low: Lowering, node: Node) -> None:
         ))  # fmt: skip
 
 
-# --- elementwise --------------------------------------------------------------------------------------------------------
+# --- elementwise ------------------------------------------------------------------------------------------------------
 
 
 def activation(low: Lowering, node: Node) -> None:
@@ -157,7 +157,7 @@ def dropout_back(low: Lowering, node: Node) -> None:
     low.move(x, d)
 
 
-# --- losses -------------------------------------------------------------------------------------------------------------
+# --- losses -----------------------------------------------------------------------------------------------------------
 
 
 def softmax_cross_entropy(low: Lowering, node: Node) -> None:
@@ -187,7 +187,7 @@ def _plain_loss(low: Lowering, node: Node) -> bool:
     """A loss without weights or options, at the end of the graph, of a prediction that nothing else reads."""
     alone = all(i is None for i in node.inputs[2:]) and node.name == low.graph.outputs[0]
     usual = all(node.attributes[k] == v for k, v in rules.get(node.rule).defaults.items())
-    values, pred, target = low.graph.values, *node.operands[:2]
+    values, pred = low.graph.values, node.operands[0]
     return alone and usual and len(low.consumers(pred)) == 1 and len(values[pred].shape) > 1 and low.wants(pred)
 
 
