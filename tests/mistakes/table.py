@@ -492,6 +492,6 @@ FEEDING = [
             InputError, "BL380", ("contrastive", "[N, 2, D]"), ("bl.ops.stack",)),
     Mistake("spectral norm of a layer without weights", lambda _: mlp(bl.SpectralNorm(bl.ReLU())).build((4,)),
             InputError, "BL381", ("SpectralNorm", "ReLU()")),
-]
+]  # fmt: skip
 
 TABLE = [*ARRAYS, *OPTIONS, *MODELS, *FILES, *SEQUENCES, *CONVOLUTIONS, *FEEDING]
