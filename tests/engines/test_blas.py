@@ -54,6 +54,13 @@ def test_what_lay_in_the_result_does_not_matter_where_beta_is_0(product, draw):
     close(C, A.astype(np.float64) @ A.astype(np.float64), draw.dtype)
 
 
+@pytest.mark.parametrize("start", [-1, 6])
+def test_as_python_a_part_beyond_the_array_is_noticed(draw, start):
+    A, C = draw(3, 3), draw(2, 2)
+    with pytest.raises(AssertionError):
+        gemm(False, False, 2, 2, 2, A, start, 3, A, 0, 3, 0.0, C, 0, 2)
+
+
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 

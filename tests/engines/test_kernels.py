@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("numba")
 
+import numba
+
 from backlit.engines import fast
 from backlit.engines.fast import families, machine_code
 from backlit.engines.fast.jit import KERNELS
@@ -94,6 +96,14 @@ def test_work_that_cannot_be_shared_is_noticed(monkeypatch, wrong):
     monkeypatch.setitem(KERNELS, wrong.__name__, wrong)
     with pytest.raises(AssertionError, match="shares"):
         Calls(by_python)(wrong.__name__, 17, np.ones(17))
+
+
+@pytest.mark.skipif(not numba.config.BOUNDSCHECK, reason="bounds are not checked")
+@needs_machine_code
+@pytest.mark.parametrize(("lo", "hi"), [(0, 6), (5, 7)])
+def test_machine_code_that_checks_bounds_says_so(lo, hi):
+    with pytest.raises(IndexError):
+        by_machine_code("copy", lo, hi, np.arange(9.0), np.zeros(5))
 
 
 @needs_machine_code

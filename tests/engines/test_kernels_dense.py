@@ -139,9 +139,11 @@ def test_two_arrays(run, draw, name, of_two, size):
 def test_a_product_may_take_the_place_of_a_factor(run, draw):
     """As dropout's gradient does."""
     d, mask = draw(9), draw(9)
-    want = d * mask
+    want, other = d * mask, d.copy()
     run("multiply", 9, d, mask, d)
     assert np.array_equal(d, want)
+    run("multiply_by", 9, other, mask)
+    assert np.array_equal(other, want)
 
 
 @pytest.mark.parametrize("size", [0, 1, 17, 67])
@@ -154,6 +156,12 @@ def test_adding_to_copying_and_setting(run, draw, size):
     assert np.array_equal(y, x)
     run("fill", size, y, 0.25)
     assert (y == 0.25).all()
+
+
+def test_a_row_of_a_matrix(run, draw):
+    x, y = draw(3, 35), draw(35)
+    run("row", 35, x, 1, y)
+    assert np.array_equal(y, x[1])
 
 
 @pytest.mark.parametrize("size", [0, 1, 17, 67])

@@ -64,7 +64,8 @@ def gemm(
 
 
 def _part(A: Array, start: int, row: int, shape: tuple[int, int]) -> Array:
-    size = A.itemsize
+    size, (rows, columns) = A.itemsize, shape
+    assert rows * columns == 0 or 0 <= start <= A.size - (rows - 1) * row - columns
     return as_strided(A.reshape(-1)[start:], shape, (row * size, size))
 
 

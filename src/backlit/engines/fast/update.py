@@ -25,17 +25,14 @@ from backlit.optim import Optimizer
 
 _TEXT = '''import math
 
+from numpy import sign
+
 from backlit.engines.fast.jit import inlined, kernel, span
 
 
 @inlined
 def sqrt(x):
     return math.sqrt(x)
-
-
-@inlined
-def sign(x):
-    return x if x != x else x.dtype.type((x > 0) - (x < 0)) if hasattr(x, "dtype") else (x > 0) - (x < 0)
 
 
 @kernel
