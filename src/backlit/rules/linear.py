@@ -14,13 +14,20 @@ from backlit.rules.base import Case, rule
 
 
 def forward(xp: Namespace, x: Array, W: Array, b: Array | None = None) -> Array:
-    z = xp.matmul(x, W.T)
+    z = _product(xp, x, W.T)
     return z if b is None else z + b
 
 
 def backward(xp: Namespace, dz: Array, *, x: Array, W: Array) -> tuple[Array, Array, Array]:
     rows, columns = xp.reshape(dz, (-1, W.shape[0])), xp.reshape(x, (-1, W.shape[1]))
-    return xp.matmul(dz, W), xp.matmul(rows.T, columns), xp.sum(rows, axis=0)
+    return _product(xp, dz, W), xp.matmul(rows.T, columns), xp.sum(rows, axis=0)
+
+
+def _product(xp: Namespace, x: Array, W: Array) -> Array:
+    """x W as one product of matrices: of arrays with more axes, NumPy makes many small ones."""
+    if x.ndim <= 2:
+        return xp.matmul(x, W)
+    return xp.reshape(xp.matmul(xp.reshape(x, (-1, x.shape[-1])), W), (*x.shape[:-1], W.shape[1]))
 
 
 def shapes(x: Shape, W: Shape, b: Shape | None = None) -> Shape:

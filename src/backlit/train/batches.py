@@ -39,6 +39,14 @@ class Batches:
         return (order[i : min(i + self.batch_size, stop)] for i in range(start, stop, self.batch_size))
 
 
+    def stretch(self, step: int, most: int) -> tuple[Array, int]:
+        """(indices of the samples of some steps from ``step`` on, how many steps): in one epoch, of one batch size."""
+        order = epoch_order(self.samples, self.seed, self.epoch_of(step), shuffle=self.shuffle)
+        start = (step - 1) % self.per_epoch * self.batch_size
+        whole = min(most, (self.samples - start) // self.batch_size)
+        return order[start : start + max(whole, 1) * self.batch_size], max(whole, 1)
+
+
 @lru_cache(maxsize=2)
 def epoch_order(samples: int, seed: int, epoch: int, *, shuffle: bool) -> Array:
     """The permutation of an epoch, drawn by the key (seed, epoch, "shuffle")."""

@@ -125,6 +125,11 @@ class Recorder:
                 size += _squares(old[n])
             self.numbers.extend((sqrt(gradient), sqrt(update), sqrt(size)))
 
+    def add(self, step: int, numbers: Array) -> None:
+        """Add the row of a step, its columns in order."""
+        self.steps.append(step)
+        self.numbers.extend(numbers.tolist())
+
     def arrays(self) -> dict[str, Array]:
         """``step`` and every column, each [rows]."""
         names = self.columns.names

@@ -21,6 +21,7 @@ from backlit.train.settings import Settings
 from backlit.train.step import Samples, apply, first_not_finite, gradients
 
 if TYPE_CHECKING:
+    from backlit.engines.fast.looking import Looking
     from backlit.engines.fast.program import Program
     from backlit.engines.fast.vectors import Vectors
     from backlit.graph.graph import Graph
@@ -30,9 +31,6 @@ STRETCH = 256
 
 PREPARED = 16
 """Steps whose mini-batches are prepared for one call, where they are not just rows of the data."""
-
-RECORDED = 128
-"""With the fast engine, a step that is recorded is done by the interpreter too, so only every so many-th is."""
 
 
 @dataclass
@@ -144,14 +142,14 @@ class ByProgram:
 
     def _stretch(self, p: Progress, rates: Sequence[float], stretch: Stretch) -> None:
         """As many of the steps as have one batch size."""
-        order, count = self._order(p.step + 1, len(rates))
+        order, count = self.batches.stretch(p.step + 1, len(rates))
         samples, order = self._prepared(p.step + 1, order, count)
         program = self._program(len(order) // count, p, samples)
-        self._record(p, rates[0])
         data = samples.given(program.graph)
         made = program.run(data, order, np.asarray(rates[:count], np.float64), p.step + 1)
         assert self.vectors is not None
         self._place(p, self.vectors.views)
+        self._record(p.step + 1, program, made.looked)
         p.step += len(made.losses)
         if len(made.losses) < count:
             self._explain(p)
@@ -167,12 +165,6 @@ class ByProgram:
         parts = [samples for i in range(count) for samples in self.feeding.of_step(step + i)]
         return Samples.joined(parts), np.arange(len(order))
 
-    def _order(self, step: int, most: int) -> tuple[Array, int]:
-        """(samples of the steps from ``step`` on that have equal batch sizes, how many steps these are)."""
-        batches = [next(iter(self.batches.of_step(s))) for s in range(step, step + most)]
-        count = next((i for i, b in enumerate(batches) if len(b) != len(batches[0])), most)
-        return np.concatenate(batches[:count]), count
-
     def _program(self, size: int, p: Progress, samples: Samples) -> Program:
         from backlit.engines.fast.program import Program
         from backlit.engines.fast.vectors import Vectors
@@ -182,18 +174,28 @@ class ByProgram:
             if self.vectors is None:
                 self.vectors = Vectors.of(graph, s.optimizer, self.model.dtype)
                 self.vectors.load(p.params, p.state, p.slots)
-            self.programs[size] = Program(graph, s.optimizer, s.clip, self.vectors, seed=s.seed, threads=s.threads)
+            self.programs[size] = Program(
+                graph, s.optimizer, s.clip, self.vectors, seed=s.seed, threads=s.threads, looking=self._looking(graph)
+            )
         return self.programs[size]
 
     def _graph(self, size: int, samples: Samples) -> Graph:
         return samples.rows(np.zeros(size, np.int64)).graph(self.model, self.settings.loss, training=True)
 
-    def _record(self, p: Progress, rate: float) -> None:
-        """Let the interpreter do the next step on the side where it is to be recorded."""
-        if self.recorder is not None and p.step % RECORDED == 0 and self.recorder.due(p.step + 1):
-            ByReference(self._aside(), self.train, self.settings, self.batches, self.recorder).advance(
-                self._copy(p), [rate]
-            )
+    def _record(self, first: int, program: Program, looked: Array) -> None:
+        """Keep the rows of the steps that are due."""
+        if self.recorder is None or program.looking is None:
+            return
+        due = [i for i in range(len(looked)) if self.recorder.due(first + i)]
+        for i, numbers in zip(due, program.looking.numbers(looked[due]), strict=True):
+            self.recorder.add(first + i, numbers)
+
+    def _looking(self, graph: Graph) -> Looking | None:
+        """What the recorder wants to know of the steps of this graph."""
+        from backlit.engines.fast.looking import Looking
+        from backlit.train.recording import SATURATED, Columns
+
+        return None if self.recorder is None else Looking(Columns.of(graph), self.recorder.every, SATURATED)
 
     def _aside(self) -> Model:
         """The model with its own table of parameters."""

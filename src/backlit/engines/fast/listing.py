@@ -29,6 +29,8 @@ class Call:
     nodes: tuple[str, ...] = ()
     flops: int = 0
     """Of matrix products."""
+    every: int = 1
+    """It is done at steps 1, 1 + every, 1 + 2 every, …"""
 
     def __str__(self) -> str:
         return f"{self.kernel}({', '.join(map(str, self.arguments))})"
@@ -109,16 +111,16 @@ class Lowering:
 
     def emit(
         self, kernel: str, *arguments: str | float, extent: int = 1, grain: int = 1, flops: int = 0,
-        node: Node | None = None, also: tuple[str, ...] = (),
+        node: Node | None = None, also: tuple[str, ...] = (), every: int = 1,
     ) -> None:  # fmt: skip
         """Add a call."""
         nodes = ((node.name,) if node else ()) + also
-        self.calls.append(Call(kernel, arguments, extent, grain, nodes, flops))
+        self.calls.append(Call(kernel, arguments, extent, grain, nodes, flops, every))
 
-    def entries(self, kernel: str, *arguments: str | float, node: Node | None = None) -> None:
+    def entries(self, kernel: str, *arguments: str | float, node: Node | None = None, every: int = 1) -> None:
         """Add a call that goes through buffers entry by entry, as vectors; the first argument is one of them."""
         flat = [self.flat(a) if isinstance(a, str) else a for a in arguments]
-        self.emit(kernel, *flat, extent=self.size(str(flat[0])), grain=CACHE_LINE, node=node)
+        self.emit(kernel, *flat, extent=self.size(str(flat[0])), grain=CACHE_LINE, node=node, every=every)
 
     # --- gradients ----------------------------------------------------------------------------------------------
 

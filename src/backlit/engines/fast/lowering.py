@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from backlit import rules
 from backlit.core.types import Array
 from backlit.engines.fast.listing import Lowering, identifier
 from backlit.graph.graph import Graph, Node, differentiable_positions
+
+if TYPE_CHECKING:
+    from backlit.engines.fast.looking import Looking
 
 Write = Callable[[Lowering, Node], None]
 
@@ -42,16 +45,22 @@ def nothing(_: Lowering, __: Node) -> None:
     """For what another kernel has done already."""
 
 
-def listed(graph: Graph, low: Lowering) -> Lowering:
-    """Write down a whole step of ``graph`` up to the gradients."""
+def listed(graph: Graph, low: Lowering, looking: Looking | None = None) -> Lowering:
+    """Write down a whole step of ``graph`` up to the gradients, and what looks at it."""
     entries = {node.name: _entry(low, node) for node in graph.nodes}
     for node in graph.nodes:
         if node.name not in low.done:
             entries[node.name].forward(low, node)
+    if looking is not None:
+        looking.forward(low)
     way = graph.depends_on(graph.trainable)
     for node in reversed(graph.nodes):
+        if looking is not None:
+            looking.backward(low, node.name)
         if f"d {node.name}" not in low.done and not way.isdisjoint(node.outputs):
             entries[node.name].backward(low, node)
+        if looking is not None:
+            looking.behind(low, node)
     return low
 
 

@@ -19,6 +19,7 @@ from backlit.engines.fast import blas, families, machine_code, team
 from backlit.engines.fast.jit import KERNELS
 from backlit.engines.fast.kernels_loss import CHUNK
 from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier, lifetimes
+from backlit.engines.fast.looking import Looking
 from backlit.engines.fast.lowering import listed
 from backlit.engines.fast.memory import Buffer, plan
 from backlit.engines.fast.update import kernel_of
@@ -33,6 +34,9 @@ WORTH = 400_000
 """FLOPs and entries moved in a step from which a second thread gains more than meeting it costs."""
 
 
+_MADE = ("losses", "masses", "norms", "outputs", "looked")
+
+
 @dataclass
 class Made:
     """What the steps of one call gave; shorter than asked where a loss or gradient was not finite."""
@@ -43,19 +47,23 @@ class Made:
     """‖∂L/∂θ‖ over all parameters, before clipping."""
     outputs: Array
     """The model's output of each step, [steps, N, …]."""
+    looked: Array
+    """What was looked at, [steps, columns]; of steps that are due only."""
 
 
 class Program:
     """A graph of (loss, output, mass) with an optimizer, ready to run steps of one batch shape.
 
     Several programs (for another batch size) may share :class:`Vectors`. A step allocates nothing but what rules
-    without a kernel do. ``threads`` is how many may share the work; a small step uses one.
+    without a kernel do. ``threads`` is how many may share the work; a small step uses one. ``looking`` says what the
+    recording wants to know.
     """
 
     def __init__(
         self, graph: Graph, optimizer: optim.Optimizer, clip: optim.Clip | None, vectors: Vectors, *, seed: int = 0,
-        threads: int = 1,
+        threads: int = 1, looking: Looking | None = None,
     ) -> None:  # fmt: skip
+        self.looking = looking
         self.graph, self.optimizer, self.clip, self.vectors, self.seed = graph, optimizer, clip, vectors, seed
         assert families.__all__
         self.low = Lowering(graph, threads)
@@ -79,6 +87,7 @@ class Program:
             "order": np.zeros(steps * rows, np.int64), "rates": np.zeros(steps), "clock": np.zeros(1, np.int64),
             "losses": np.zeros(steps), "masses": np.zeros(steps), "norms": np.zeros(steps),
             "outputs": np.zeros((steps, output), self.vectors.params.dtype), "sums": np.zeros(squares),
+            "looked": np.zeros((steps, len(self.looking.at) if self.looking else 0)),
             "stats": np.zeros(2), "counters": counters, "stop": counters[team.STOP : team.STOP + 1],
         }  # fmt: skip
 
@@ -112,7 +121,9 @@ class Program:
             low.emit("gather", f"all_{identifier(name)}", "order", rows, extent=shape[0])
         if g.masks:
             self._python("draw", self._draw)
-        listed(g, low)
+        listed(g, low, self.looking)
+        if self.looking is not None:
+            self.looking.gradients(low)
         sums, size = low.shape_of("sums")[0], self.vectors.grads.size
         low.emit("squares", "g", "sums", extent=sums)
         low.emit("note", "stats", "sums", "losses", "masses", "norms", "stop")
@@ -122,6 +133,8 @@ class Program:
             low.entries("copy", low.value(new), low.value(old))
         self._list_clipping(size)
         self._list_update(size)
+        if self.looking is not None:
+            self.looking.updates(low, {n: start for n, (start, _) in self.vectors.places.items()})
 
     def _list_clipping(self, size: int) -> None:
         known = {"clip_by_global_norm": ("g", "norms"), "clip_by_value": ("g",)}
@@ -177,9 +190,11 @@ class Program:
         for row, call in zip(table, self.calls, strict=True):
             given = self.arguments(call, self._samples)
             row[[team.WORDS, team.EXTENT, team.GRAIN]] = len(words), call.extent, call.grain
+            row[team.EVERY] = call.every
             row[team.FUNCTION] = 0 if call.kernel in self.low.closures else machine_code.address(call.kernel, given)
             words += machine_code.words_of(given)
-        table[1:, team.CHECKED] = [call.kernel == "note" for call in self.calls[:-1]]
+        after = next(i for i, call in enumerate(self.calls) if call.kernel == "note") + 1
+        table[after, team.CHECKED] = 1
         return table, np.array(words, np.int64)
 
     @cached_property
@@ -194,9 +209,9 @@ class Program:
         all steps in a row. A step whose loss or gradient is not finite is the last and changes nothing.
         """
         pieces = [self._run(data, *piece) for piece in self._pieces(order, rates, first)]
-        whole = {n: np.concatenate([p[n] for p in pieces]) for n in ("losses", "masses", "norms", "outputs")}
-        shape = self.graph.values[self.graph.outputs[1]].shape
-        return Made(whole["losses"], whole["masses"], whole["norms"], whole["outputs"].reshape(-1, *shape))
+        made = Made(*(np.concatenate([p[n] for p in pieces]) for n in _MADE))
+        made.outputs = made.outputs.reshape(-1, *self.graph.values[self.graph.outputs[1]].shape)
+        return made
 
     def _pieces(self, order: Array, rates: Array, first: int) -> Iterator[tuple[Array, Array, int]]:
         rows = self.graph.values[self.graph.inputs[0]].shape[0]
@@ -208,21 +223,27 @@ class Program:
 
     def _run(self, data: Mapping[str, Array], order: Array, rates: Array, first: int) -> dict[str, Array]:
         into, steps = self.results, len(rates)
+        into["looked"][:steps] = 0
         into["order"][: len(order)], into["rates"][:steps], into["clock"][0] = order, rates, first
         given = {f"all_{identifier(n)}": data[n].reshape(len(data[n]), -1) for n in self.graph.inputs}
         made = self._interpret(given, steps) if numba.config.DISABLE_JIT else self._execute(given, steps)
-        return {n: into[n][:made].copy() for n in ("losses", "masses", "norms", "outputs")}
+        return {n: into[n][:made].copy() for n in _MADE}
 
     def _execute(self, given: Mapping[str, Array], steps: int) -> int:
         """By machine code; gives the number of steps that were finite."""
         table, words = self.table
-        for row, call in zip(table, self.calls, strict=True):
-            if call.kernel in {"gather", "gather_both"}:
-                new = machine_code.words_of([given[str(call.arguments[0])]])
-                words[row[team.WORDS] :][: len(new)] = new
+        for line in self._gathering:
+            new = machine_code.words_of([given[str(self.calls[line].arguments[0])]])
+            words[table[line, team.WORDS] :][: len(new)] = new
+        first = int(self.results["clock"][0])
         with nullcontext() if self.parts < self.threads else blas.one_thread():
-            team.run(table, words, self.results["counters"], steps, self.parts, self._by_python)
+            team.run(table, words, self.results["counters"], steps, self.parts, self._by_python, first)
         return self._finished(steps)
+
+    @cached_property
+    def _gathering(self) -> list[int]:
+        """The lines that read the data."""
+        return [i for i, call in enumerate(self.calls) if call.kernel in {"gather", "gather_both"}]
 
     def _finished(self, steps: int) -> int:
         """How many of the steps were finite."""
@@ -240,6 +261,8 @@ class Program:
             for line, call in enumerate(self.calls):
                 if self.results["stop"][0]:
                     return self._finished(steps)
+                if (self._number(step) - 1) % call.every:
+                    continue
                 self._interpret_line(line, call, step, given)
         return steps
 

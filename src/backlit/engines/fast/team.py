@@ -17,11 +17,12 @@ from backlit.engines.fast.pointers import call, fetch, fetch_add
 
 Array = Any
 
-FUNCTION, WORDS, EXTENT, GRAIN, CHECKED, COLUMNS = range(6)
+FUNCTION, WORDS, EXTENT, GRAIN, CHECKED, EVERY, COLUMNS = range(7)
 """Columns of a table of calls: address of the machine code (0: a call for Python), where its arguments begin, how many
-units of work it has, in what multiples they are shared out, and whether the call before it may have stopped all."""
-ARRIVED, ROUND, STOP, GIVEN_UP, COUNTERS = 0, 16, 32, 48, 64
-"""Entries of the shared counters, each on a cache line of its own."""
+units of work it has, in what multiples they are shared out, whether the call before it may have stopped all, and at
+every how many-th step of the run it is done."""
+ARRIVED, ROUND, STOP, GIVEN_UP, FIRST, COUNTERS = 0, 16, 32, 48, 64, 80
+"""Entries of the shared counters, each on a cache line of its own; FIRST is the number, from 1, of the first step."""
 PATIENCE = 4000
 """How many times to look before giving the core away."""
 
@@ -68,12 +69,15 @@ def work(
     Gives the position reached. Where a call is Python's only the first thread comes back, ``resumed`` when it goes on;
     the others wait for it.
     """
-    size, words_at = len(table), words.ctypes.data
+    size, words_at, first = len(table), words.ctypes.data, shared[FIRST]
     stop_at, given_up = shared.ctypes.data + 8 * STOP, shared.ctypes.data + 8 * GIVEN_UP
     if resumed:
         meet(shared, parts)
     while at < steps * size:
         line = table[at % size]
+        if line[EVERY] > 1 and (first + at // size - 1) % line[EVERY]:
+            at += 1
+            continue
         meet(shared, parts)
         if (line[CHECKED] and fetch(stop_at)) or fetch(given_up):
             return at
@@ -109,7 +113,8 @@ def _work() -> Callable[..., int]:
 
 
 def run(
-    table: Array, words: Array, shared: Array, steps: int, parts: int, by_python: Callable[[int, int], None]
+    table: Array, words: Array, shared: Array, steps: int, parts: int, by_python: Callable[[int, int], None],
+    first: int = 1,
 ) -> None:  # fmt: skip
     """Run a table ``steps`` times with a team of ``parts`` threads, the caller's among them.
 
@@ -117,6 +122,7 @@ def run(
     ``shared``, the counters, is set to 1 or more at STOP by a call that wants no more steps.
     """
     shared[:] = 0
+    shared[FIRST] = first
     given = (table, words, shared)
     others = [Thread(target=_work(), args=(*given, part, parts, 0, steps, False)) for part in range(1, parts)]
     try:
