@@ -16,7 +16,7 @@ pytest.importorskip("numba")
 
 import backlit as bl
 from backlit import optim
-from backlit.engines.fast import machine_code, team
+from backlit.engines.fast import blas, machine_code, team
 from engines.kernel_calls import needs_machine_code
 from engines.test_fast import Job
 
@@ -168,6 +168,20 @@ def test_two_programs_at_once_have_the_bits_they_have_alone(parts):
     for a, b in zip(alone, together, strict=True):
         assert a.vectors.params.any()
         assert np.array_equal(a.vectors.params, b.vectors.params)
+
+
+@needs_machine_code
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_products_of_a_program_use_one_thread_of_blas_each(parts):
+    before, each, seen = blas.threads(), job(1, parts), []
+    draw = each.program.low.closures["draw"]
+    each.program.low.closures["draw"] = lambda step: (seen.append(blas.threads()), draw(step))
+    try:
+        blas.set_threads(2)
+        each.steps(2)
+        assert seen == [1, 1]
+    finally:
+        blas.set_threads(before)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
