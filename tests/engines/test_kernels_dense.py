@@ -68,6 +68,16 @@ def test_a_linear_layer_by_way_of_its_transpose(run, draw, n, i, o, relu):
     assert np.array_equal(zt, z.T)
 
 
+@pytest.mark.parametrize("relu", [0, 1])
+@pytest.mark.parametrize(("n", "i", "o"), [*LAYERS, (100, 130, 140), (50, 20, 1030)])
+def test_a_linear_layer_of_many_rows(run, draw, n, i, o, relu):
+    x, Wt, b, z = draw(n, i), draw(i, o), draw(o), np.full((n, o), nan, draw.dtype)
+    wide_x, wide_W, wide_b = wide(x, Wt, b)
+    want = wide_x @ wide_W + wide_b
+    run("linear_by_rows", n, relu, x, Wt, b, z, units=64)
+    close(z, np.maximum(want, 0) if relu else want, draw.dtype, units=64)
+
+
 @pytest.mark.parametrize(("n", "i", "o"), [(130, 300, 150), (70, 1030, 40)])
 def test_products_in_tiles(run, draw, n, i, o):
     """Larger than a tile in every direction, the second with rows too far apart for tiles."""

@@ -18,6 +18,8 @@ SMALL = 1_000_000
 """Multiply-adds up to which OpenBLAS multiplies where the matrices lie, a sixth faster than it does packed copies."""
 NEAR = 1024
 """Entries between two rows up to which that holds; rows further apart fall on the same lines of the cache."""
+HIGH, BROAD = 48, 128
+"""Rows and columns of the tiles that are done fastest, whatever the size of the whole."""
 
 
 @inlined
@@ -95,10 +97,26 @@ def linear_relu(lo: int, hi: int, by_columns: int, x: Array, W: Array, b: Array,
 
 @kernel
 def transpose(lo: int, hi: int, x: Array, xt: Array) -> None:
-    """xᵀ, columns lo … hi of x."""
-    for i in span(lo, hi):
-        for n in range(x.shape[0]):
-            xt[i, n] = x[n, i]
+    """xᵀ, columns lo … hi of x, 16 rows at a time: a cache line of xᵀ each."""
+    for first in range(0, x.shape[0], 16):
+        last = min(first + 16, x.shape[0])
+        for i in span(lo, hi):
+            for n in span(first, last):
+                xt[i, n] = x[n, i]
+
+
+@kernel
+def linear_by_rows(lo: int, hi: int, relu: int, x: Array, Wt: Array, b: Array, z: Array) -> None:
+    """z = x Wᵀ + b, and max(z, 0) where ``relu``, for many rows: Wᵀ pays, b is added while the rows are near."""
+    inputs, units, zero = x.shape[1], z.shape[1], z.dtype.type(0)
+    for first in range(lo, hi, HIGH):
+        last = min(first + HIGH, hi)
+        product(False, last - first, units, inputs, x, first * inputs, inputs, Wt, 0, units, z, first * units, units,
+                HIGH, BROAD)  # fmt: skip
+        for n in span(first, last):
+            for o in range(units):
+                t = z[n, o] + b[o]
+                z[n, o] = zero if relu and t <= zero else t
 
 
 @kernel
@@ -121,7 +139,8 @@ def product_nn(lo: int, hi: int, by_columns: int, d: Array, W: Array, dx: Array)
     """dx = d W."""
     n0, n1, i0, i1 = block(lo, hi, by_columns, dx)
     units, width = d.shape[1], dx.shape[1]
-    gemm(False, False, n1 - n0, i1 - i0, units, d, n0 * units, units, W, i0, width, 0.0, dx, n0 * width + i0, width)
+    into = n0 * width + i0
+    product(False, n1 - n0, i1 - i0, units, d, n0 * units, units, W, i0, width, dx, into, width, HIGH, BROAD)
 
 
 @kernel
@@ -130,7 +149,7 @@ def product_tn(lo: int, hi: int, by_columns: int, d: Array, x: Array, dW: Array)
     o0, o1, i0, i1 = block(lo, hi, by_columns, dW)
     rows, units, width = d.shape[0], d.shape[1], x.shape[1]
     into = o0 * width + i0
-    product(True, o1 - o0, i1 - i0, rows, d, o0, units, x, i0, width, dW, into, width, 64, SMALL // (64 * rows))
+    product(True, o1 - o0, i1 - i0, rows, d, o0, units, x, i0, width, dW, into, width, HIGH, BROAD)
 
 
 # --- sums over the rows, by columns -----------------------------------------------------------------------------------

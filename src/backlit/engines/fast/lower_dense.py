@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backlit import rules
+from backlit.engines.fast.kernels_dense import NEAR
 from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier
 from backlit.engines.fast.lowering import Write, lower, nothing
 from backlit.graph.graph import Node
@@ -44,6 +45,11 @@ def linear(low: Lowering, node: Node) -> None:
         xt, zt = _transposed(low, given, node), low.buffer(f"{z}_t", (columns, rows))
         low.emit("wide_linear", int(relu is not None), xt, low.value(W), low.value(b), zt, z, extent=columns,
                  grain=CACHE_LINE, flops=work, node=node, also=also)  # fmt: skip
+        return
+    if b is not None and MANY <= columns <= NEAR:
+        Wt = _transposed(low, low.value(W), node)
+        low.emit("linear_by_rows", int(relu is not None), given, Wt, low.value(b), z, extent=rows, grain=CACHE_LINE,
+                 flops=work, node=node, also=also)  # fmt: skip
         return
     kernel = "linear_relu" if relu else "linear" if b else "product_nt"
     bias = [low.value(b)] if b else []
