@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from backlit.core.events import EpochDone, Event, RunEnded, RunStarted, StepDone
+from backlit.core.events import EpochDone, Event, Notice, RunEnded, RunStarted, StepDone
 from backlit.core.i18n import say
 
 
@@ -41,7 +41,9 @@ class ProgressBar:
             self.bar.update(self.task, completed=event.step, loss=f"{event.loss:.4f}", epoch=event.epoch)
             self.bar.update(self.task, samples=self.bar.tasks[0].fields["samples"] + event.samples)
         elif isinstance(event, EpochDone):
-            self._epoch(event)
+            self._line(epoch_line(event.epoch, self.epochs, event.metrics))
+        elif isinstance(event, Notice):
+            self._line(event.text)
         elif isinstance(event, RunEnded):
             self._close()
 
@@ -51,8 +53,7 @@ class ProgressBar:
             self.bar, self.task = _bar(self.stream, event)
             self.bar.start()
 
-    def _epoch(self, event: EpochDone) -> None:
-        line = epoch_line(event.epoch, self.epochs, event.metrics)
+    def _line(self, line: str) -> None:
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, soft_wrap=True)
         else:

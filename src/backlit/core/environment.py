@@ -39,3 +39,25 @@ def threads() -> int:
             return max(int(os.environ[name]), 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(cores // 2, 1) if _SMT.exists() and _SMT.read_text("ascii").strip() == "1" else cores
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that may still be used, by the machine and by this process's group; None where unknown."""
+    known = [n for n in (_of_machine(), _of_group()) if n is not None]
+    return min(known, default=None)
+
+
+def _of_machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+
+
+def _of_group() -> int | None:
+    try:
+        most, used = (Path("/sys/fs/cgroup", f"memory.{n}").read_text("ascii") for n in ("max", "current"))
+        return int(most) - int(used)
+    except (OSError, ValueError):
+        return None

@@ -26,6 +26,13 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True)
+class Notice(Event):
+    """Something that a person should know: which engine trains and why, that kernels are being compiled."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class StepDone(Event):
     """One update was made. ``step`` counts from 1."""
 

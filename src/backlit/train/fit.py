@@ -18,7 +18,7 @@ import numpy as np
 from backlit import optim
 from backlit.core.environment import environment
 from backlit.core.errors import FileError, NumericError
-from backlit.core.events import Bus, EpochDone, Listener, RunEnded, RunStarted, SnapshotSaved, StepDone
+from backlit.core.events import Bus, EpochDone, Listener, Notice, RunEnded, RunStarted, SnapshotSaved, StepDone
 from backlit.core.names import lookup
 from backlit.core.types import Array
 from backlit.nn import losses, store
@@ -26,6 +26,7 @@ from backlit.nn.model import Model
 from backlit.nn.targets import ignored
 from backlit.train import jumps, metrics
 from backlit.train.batches import Batches
+from backlit.train.engine import chosen
 from backlit.train.feeding import Feed, Feeding, settled, workers_for
 from backlit.train.inputs import output_shape, prepared
 from backlit.train.metrics import Metric
@@ -139,13 +140,18 @@ class Trainer:
     result: Run = field(init=False)
     progress: Progress = field(init=False)
     recorder: Recorder | None = field(init=False, default=None)
+    automatic: bool = field(init=False, default=False)
+    """Whether the engine is still to be chosen, or was."""
     feeding: Feeding | None = field(init=False, default=None)
     """Where steps take their mini-batches from, if not from ``feed`` itself."""
+
+    def __post_init__(self) -> None:
+        self.automatic = self.settings.engine == "auto"
 
     @cached_property
     def stepper(self) -> Stepper:
         """Who does the steps."""
-        options = {"recorder": self.recorder, "feed": self.feeding or self.feed}
+        options = {"recorder": self.recorder, "feed": self.feeding or self.feed, "tell": self._notice}
         return stepper(self.settings.engine, self.model, self.train, self.settings, self.batches, **options)
 
     @cached_property
@@ -166,10 +172,13 @@ class Trainer:
 
     def run(self, *, resume: bool, overwrite: bool) -> Run:
         """Train from the start, or from the last snapshot, to the end."""
+        notice = self._settle_engine()
         self.result = Run(self.model, place=self.place or Memory(), settings=self.settings)
         self.result.data = Data(self.train, self.validation)
         resumed = self._start(resume=resume, overwrite=overwrite)
         self._tell(RunStarted(self.progress.step, self.steps, self.settings.epochs, len(self.train)))
+        if notice:
+            self._notice(notice)
         if not resumed:
             self._save()
         if self.place is not None and not resumed:
@@ -179,6 +188,19 @@ class Trainer:
             self.advance()
             self._after_step()
         return self._end()
+
+    def _settle_engine(self) -> str:
+        """Choose an engine where none was; gives the reason where it is not the fast one, in a line."""
+        if not self.automatic:
+            return ""
+        graph = self.train.rows(slice(0, 1)).graph(self.model, self.settings.loss, training=True)
+        s = self.settings
+        engine, why = chosen(graph, batch_size=s.batch_size, steps=self.steps, accumulate=s.accumulate)
+        self.settings = replace(s, engine=engine)
+        return why
+
+    def _notice(self, text: str) -> None:
+        self._tell(Notice(text))
 
     def begin(self, progress: Progress) -> None:
         """Stand at ``progress``, without a result to report to."""
@@ -217,7 +239,9 @@ class Trainer:
     def _resume(self, place: RunDir) -> None:
         """Go on from the last snapshot; the run must be the same but for its number of epochs."""
         old = place.read_record()
-        self.settings = replace(self.settings, threads=old["settings"].get("threads", 1))
+        told = old["settings"]
+        engine = told["engine"] if self.automatic else self.settings.engine
+        self.settings = replace(self.settings, threads=told.get("threads", 1), engine=engine)
         new = self._record()
         for part, free in (("settings", "epochs"), ("model", "seed"), ("data", "")):
             told, tells = ({k: v for k, v in plain(r[part]).items() if k != free} for r in (old, new))

@@ -20,8 +20,8 @@ from backlit.train.stopping import Converged, EarlyStopping
 if TYPE_CHECKING:
     from backlit.data.augment import Augmentation
 
-ENGINES = {"auto": "reference", "reference": "reference", "fast": "fast"}
-"""Engines by the name they are chosen by."""
+ENGINES = {name: name for name in ("auto", "reference", "fast")}
+"""Engines by the name they are chosen by; ``auto`` is settled before a run begins."""
 
 
 @dataclass(frozen=True)

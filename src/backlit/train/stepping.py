@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from backlit.core.errors import InputError, NumericError
+from backlit.core.i18n import say
 from backlit.core.rows import stored
 from backlit.core.types import Array
 from backlit.nn.model import Model
@@ -31,6 +32,10 @@ STRETCH = 256
 
 PREPARED = 16
 """Steps whose mini-batches are prepared for one call, where they are not just rows of the data."""
+
+
+def _nobody(_: str) -> None:
+    """Listens to no notice."""
 
 
 @dataclass
@@ -115,6 +120,8 @@ class ByProgram:
     batches: Batches
     recorder: Recorder | None = None
     feed: Feeding | None = None
+    tell: Callable[[str], None] = _nobody
+    """Told what a person should know, in a line."""
     longest: int = STRETCH
     vectors: Vectors | None = None
     programs: dict[int, Program] = field(default_factory=dict)
@@ -174,9 +181,11 @@ class ByProgram:
             if self.vectors is None:
                 self.vectors = Vectors.of(graph, s.optimizer, self.model.dtype)
                 self.vectors.load(p.params, p.state, p.slots)
-            self.programs[size] = Program(
+            self.programs[size] = made = Program(
                 graph, s.optimizer, s.clip, self.vectors, seed=s.seed, threads=s.threads, looking=self._looking(graph)
             )
+            if count := made.waiting():
+                self.tell(say("engine_compiling", count=str(count)))
         return self.programs[size]
 
     def _graph(self, size: int, samples: Samples) -> Graph:
@@ -216,6 +225,7 @@ class ByProgram:
 def stepper(engine: str, model: Model, train: Samples, settings: Settings, batches: Batches, **options: Any) -> Stepper:
     """The stepper of that engine; InputError where the fast engine cannot do what the settings ask for."""
     if engine != "fast":
+        options.pop("tell", None)
         return ByReference(model, train, settings, batches, **options)
     if settings.accumulate > 1:
         raise InputError("engine_accumulate", where="fit", got=f"accumulate={settings.accumulate}")

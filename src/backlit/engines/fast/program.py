@@ -13,6 +13,8 @@ import numba
 import numpy as np
 
 from backlit import optim
+from backlit.core.environment import available_memory
+from backlit.core.errors import InputError
 from backlit.core.types import Array
 from backlit.engines import reference
 from backlit.engines.fast import blas, families, machine_code, team
@@ -75,6 +77,7 @@ class Program:
             self.low.views[name] = ("", array.shape)
         self._list()
         self.buffers, size = self._plan()
+        self._require_memory(size)
         self.arena = np.zeros(size, vectors.params.dtype)
         self.parts = threads if self._shares else 1
         self.threads = threads if self._by_rules else 1
@@ -103,6 +106,16 @@ class Program:
         read_after = [identifier(n) for n in (*self.graph.outputs, *self.graph.updates.values())]
         lasting = {b: s for b, s in self.low.shapes.items() if b in map(self.low.storage, read_after)}
         return plan(self.low.shapes, lifetimes(self.low, lasting))
+
+    def _require_memory(self, size: int) -> None:
+        """InputError where the arena does not fit into memory, with the largest batch that would."""
+        need, there = size * self.vectors.params.itemsize, available_memory()
+        batch = self.graph.values[self.graph.inputs[0]].shape[0]
+        if there is not None and need > there:
+            most = batch * there // need
+            sizes = (f"{n / 2**20:,.0f} MiB" for n in (need, there))
+            expected, got = (f"{what} {n}" for what, n in zip(("≥", "="), sizes, strict=True))
+            raise InputError("engine_memory", where="fit", batch=batch, most=most, expected=expected, got=got)
 
     @cached_property
     def space(self) -> dict[str, Array]:
@@ -196,6 +209,11 @@ class Program:
         after = next(i for i, call in enumerate(self.calls) if call.kernel == "note") + 1
         table[after, team.CHECKED] = 1
         return table, np.array(words, np.int64)
+
+    def waiting(self) -> int:
+        """How many kernels have to be compiled, because no process has used them so before."""
+        calls = [call for call in self.calls if call.kernel not in self.low.closures]
+        return machine_code.waiting((call.kernel, self.arguments(call, self._samples)) for call in calls)
 
     @cached_property
     def _samples(self) -> dict[str, Array]:
