@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backlit._facade import Run as Run
     from backlit._facade import fit as fit
     from backlit._facade import open_run as open_run
+    from backlit._facade import program as program
     from backlit.core.errors import BacklitError as BacklitError
     from backlit.data import augment as augment
     from backlit.glass.check import check as check
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from backlit.glass.trace import trace as trace
     from backlit.graph import functions as ops
     from backlit.nn import initializers as init
+    from backlit.nn.generate import generate as generate
     from backlit.nn.grad import grad as grad
     from backlit.nn.grad import value_and_grad as value_and_grad
     from backlit.nn.layer import Layer as Layer
@@ -236,12 +238,13 @@ if TYPE_CHECKING:
     from backlit.train.stopping import EarlyStopping as EarlyStopping
 
 _HOMES = {
-    "_facade": "Run fit open_run",
+    "_facade": "Run fit open_run program",
     "core.errors": "BacklitError",
     "glass.check": "check",
     "glass.cost": "cost",
     "glass.derive": "Derivation derive",
     "glass.trace": "Trace trace",
+    "nn.generate": "generate",
     "nn.grad": "grad value_and_grad",
     "nn.layer": "Layer",
     "nn.layers": "ELU GELU SELU Activation Add BatchNorm Concatenate Dense Dropout Flatten LayerNorm LeakyReLU Mish "

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backlit.core import files
+from backlit.core.errors import InputError
 from backlit.train import fit as training
 from backlit.train import run as runs
 
 if TYPE_CHECKING:
+    from backlit.engines.fast.program import Program
     from backlit.glass.trace import Trace, Update
+    from backlit.nn.losses import Loss
+    from backlit.nn.model import Model
+    from backlit.optim import Clip, Optimizer
     from backlit.train.replay import Moment
 
 
@@ -93,3 +98,34 @@ fit.__doc__ = f"""{training.fit.__doc__}
 @wraps(runs.open_run)
 def open_run(path: str | os.PathLike[str], **options: Any) -> Run:
     return Run(**vars(runs.open_run(path, **options)))
+
+
+def program(
+    model: Model,
+    batch_size: int = 64,
+    *,
+    loss: str | Loss = "mse",
+    optimizer: str | Optimizer = "adam",
+    clip: Clip | None = None,
+) -> Program:
+    """The fast engine's program of one training step; ``print(program.show())`` lists its calls.
+
+    A line is a kernel on named buffers, with the bytes of its arrays, the FLOPs of a product, and the nodes of the
+    graph that it does. Targets are what ``loss`` usually takes: values of the output's shape, or class numbers.
+
+    Raises InputError where the model is not built, batch_size is below 1, or the arena does not fit into memory;
+    UnknownNameError for an unknown loss or optimizer.
+    """
+    from backlit import optim
+    from backlit.core.environment import threads
+    from backlit.engines.fast.program import Program
+    from backlit.engines.fast.vectors import Vectors
+    from backlit.glass.cost import step_graph
+    from backlit.nn import losses
+    from backlit.nn.layer import require_count
+
+    if not model.built:
+        raise InputError("not_built", where="program")
+    graph = step_graph(model, require_count("program", "batch_size", batch_size), losses.get(loss))
+    chosen = optim.get(optimizer)
+    return Program(graph, chosen, clip, Vectors.of(graph, chosen, model.dtype), threads=threads())

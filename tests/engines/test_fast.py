@@ -183,7 +183,7 @@ def test_the_listing_reads_as_what_it_does():
         "gather(all_y, order, y_gathered)",
         "linear_relu(0, x, dense1_W, dense1_b, dense1_z)",
         "linear(0, dense1_a, dense2_W, dense2_b, dense2_z)",
-        "softmax_cross_entropy(dense2_z, y, d_dense2_z, losses_of_loss)",
+        "softmax_cross_entropy(dense2_z, y, d_dense2_z, losses_of_loss, 0.0)",
         "mean_loss(losses_of_loss, 10, 10, stats)",
         "product_tn(1, d_dense2_z, dense1_a, d_dense2_W)",
         "sum_rows(d_dense2_z, d_dense2_b)",
@@ -295,3 +295,34 @@ def test_labels_of_every_integer_kind(kind):
     rng = np.random.default_rng(5)
     X, y = rng.normal(size=(20, WIDTH)), rng.integers(0, 3, 20)
     assert np.array_equal(fitted(X, y.astype(kind))[0], fitted(X, y)[0])
+
+
+# --- what a person asks for ------------------------------------------------------------------------------------------
+
+
+def test_the_program_of_a_model_is_shown_with_its_bytes_flops_and_nodes():
+    model = bl.Sequential(bl.Dense(64, "relu"), bl.Dense(10)).build((784,), seed=0)
+    lines = bl.program(model, 32, loss="softmax_cross_entropy").show().splitlines()
+    (first,) = (line for line in lines if line.startswith("wide_linear("))
+    call, _, remarks = first.partition("#")
+    assert call.strip() == "wide_linear(1, x_t, dense1_W, dense1_b, dense1_z_t, dense1_z)"
+    arrays = 4 * (784 * 32 + 64 * 784 + 64 + 2 * 64 * 32)
+    assert remarks.split() == [f"{arrays:,}", "B", f"{2 * 32 * 64 * 784:,}", "dense1.z,", "dense1.a"]
+    assert lines[-1].startswith("# ")
+
+
+def test_a_program_of_a_model_that_is_not_built_is_refused():
+    with pytest.raises(bl.BacklitError, match="program"):
+        bl.program(bl.Sequential(bl.Dense(1)))
+
+
+def test_an_arena_that_cannot_fit_says_what_it_needs_and_the_largest_batch_that_would(monkeypatch):
+    from backlit.engines.fast import program as programs
+
+    model = bl.Sequential(bl.Dense(1000, "relu"), bl.Dense(10)).build((100,), seed=0)
+    need = bl.program(model, 1000, loss="softmax_cross_entropy").arena.nbytes
+    monkeypatch.setattr(programs, "available_memory", lambda: need // 4)
+    with pytest.raises(bl.BacklitError, match="batch_size=250 or less") as caught:
+        bl.program(model, 1000, loss="softmax_cross_entropy")
+    assert "MiB" in str(caught.value)
+    assert bl.program(model, 200, loss="softmax_cross_entropy")

@@ -185,10 +185,18 @@ class Program:
         return any(call.kernel in self.low.closures and call.arguments for call in self.calls)
 
     def show(self) -> str:
-        """The listing, with the nodes that each line was made from, and the memory."""
-        width = max(len(str(c)) for c in self.calls)
-        lines = [f"{c!s:{width}}  # {', '.join(c.nodes)}".rstrip(" #") for c in self.calls]
-        return "\n".join([*lines, f"# {len(self.buffers)} buffers in {self.arena.nbytes:,} bytes"])
+        """The listing: each call, the bytes of its arrays, its FLOPs, and the nodes it was made from; the memory."""
+        cells = [
+            (str(c), f"{self._bytes(c):,}", f"{c.flops:,}" if c.flops else "", ", ".join(c.nodes)) for c in self.calls
+        ]
+        width, bytes_, flops = (max(len(row[i]) for row in cells) for i in range(3))
+        lines = [f"{a:{width}}  # {b:>{bytes_}} B  {f:>{flops}}  {n}".rstrip() for a, b, f, n in cells]
+        return "\n".join(
+            [*lines, f"# {len(self.buffers)} buffers in {self.arena.nbytes:,} bytes, {self.parts} threads"]
+        )
+
+    def _bytes(self, call: Call) -> int:
+        return sum(a.nbytes for a in self.arguments(call, self._samples) if isinstance(a, np.ndarray))
 
     # --- running ------------------------------------------------------------------------------------------------
 
