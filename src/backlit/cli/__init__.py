@@ -11,8 +11,8 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def main() -> None:
     """Entry point of the command ``backlit``.
 
-    Unless the environment says otherwise NumPy's matrix products get one thread: the fast engine shares work out itself,
-    and with the reference engine small networks train faster so.
+    Unless the environment says otherwise NumPy's matrix products get one thread: the fast engine shares the work out
+    itself, and with the reference engine small networks train faster so.
     """
     for name in _THREADS:
         os.environ.setdefault(name, "1")

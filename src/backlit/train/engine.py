@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from importlib.util import find_spec
 
 from backlit.core.i18n import say
 from backlit.graph.graph import Graph, Node
 
 QUICK = 4.0
-"""Seconds that the reference engine may take for a whole run before loading the fast engine's compiler is worth while."""
+"""Seconds that the reference engine may take for a run before it is worth loading the fast engine's compiler."""
 CALL, SPEED = 2.5e-5, 8e9
 """What a node costs the reference engine, about: seconds a call, forward and backward, and FLOPs a second."""
 
@@ -28,15 +29,11 @@ def chosen(graph: Graph, *, batch_size: int, steps: int, accumulate: int) -> tup
         return "reference", say("engine_without_sparse", names=", ".join(sorted(graph.sparse)))
     if steps * seconds(graph, batch_size) < QUICK:
         return "reference", ""
-    return _with_blas()
-
-
-def _with_blas() -> tuple[str, str]:
     try:
-        from backlit.engines.fast import blas
+        import_module("backlit.engines.fast.blas")
     except (AttributeError, OSError) as error:
         return "reference", say("engine_without_blas", reason=str(error))
-    return ("fast", "") if blas.gemm else ("reference", "")
+    return "fast", ""
 
 
 def seconds(graph: Graph, batch_size: int) -> float:
