@@ -10,11 +10,12 @@ import pytest
 pytest.importorskip("numba")
 
 from backlit import rules
-from backlit.engines.fast import kernels_elementwise
+from backlit.engines.fast import kernels_elementwise, lower_dense
 from backlit.engines.fast.jit import KERNELS
 
 OWN = {n: k for n, k in vars(kernels_elementwise).items() if KERNELS.get(n) is k}
-NAMES = sorted(n for n in OWN if not n.endswith("_grad"))
+NAMES = sorted(n for n in OWN if not n.endswith(("_grad", "_with_slope")))
+BOTH = sorted(n.removesuffix("_with_slope") for n in OWN if n.endswith("_with_slope"))
 POSITIVE = {"log", "log1p", "sqrt"}
 UNITS = {"float32": 8, "float64": 400}
 """Tolerance in eps: 1e-6 in float32; 1e-13 in float64, where gelu's Φ costs some x² eps far out."""
@@ -83,6 +84,20 @@ def test_gradient(run, name, dtype):
     np.testing.assert_array_equal(got[[0, 1, 2, 200, 201, 202]], d[[0, 1, 2, 200, 201, 202]])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", BOTH)
+def test_the_slope_that_is_left_in_place_of_x(run, name, dtype):
+    """Both as the two kernels that do one thing have them."""
+    x, y, want, slope = draw(name, 203, dtype), *np.full((3, 203), 7.0, dtype)
+    slope[:], given = 1.0, x.copy()
+    run(name, 3, 200, given, want)
+    run(f"{name}_grad", 3, 200, slope, given)
+    run(f"{name}_with_slope", 3, 200, x, y)
+    np.testing.assert_array_equal(x[[0, 1, 2, 200, 201, 202]], given[[0, 1, 2, 200, 201, 202]])
+    close(y, want, dtype)
+    close(x[3:200], slope[3:200], dtype, absolute=1.0)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_slopes_far_out(run, name):
     """Where the function is flat or straight, its slope is neither NaN nor anything but 0, 1, or the rule's own."""
@@ -112,6 +127,7 @@ def test_nan_stays_visible(run, name):
 def test_every_kernel_has_its_gradient():
     assert {f"{n}_grad" for n in NAMES} == {n for n in OWN if n.endswith("_grad")}
     assert len(NAMES) == 15
+    assert BOTH == sorted(lower_dense.WITH_SLOPE)
 
 
 def test_the_kernels_read_what_the_rules_keep():

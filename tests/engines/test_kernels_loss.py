@@ -24,15 +24,17 @@ def test_every_kernel_is_tested_here():
 
 @pytest.mark.parametrize("labels", ["int64", "uint8"])
 @pytest.mark.parametrize("shape", [(1, 2), (5, 3), (7, 11)])
-def test_softmax_cross_entropy(run, draw, shape, labels):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_softmax_cross_entropy(run, draw, shape, labels, smoothing):
     z, y = draw(*shape) * 5, draw.integers(0, shape[1], shape[0]).astype(labels)
     d, losses = draw(*shape), draw(shape[0])
-    run("softmax_cross_entropy", shape[0], z, y, d, losses)
+    run("softmax_cross_entropy", shape[0], z, y, d, losses, smoothing)
     exact = z.astype(np.float64)
     p = np.exp(exact - exact.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
-    close(losses, -np.log(p[np.arange(len(y)), y]), draw.dtype, units=32)
-    close(d, (p - np.eye(shape[1])[y]) / len(y), draw.dtype, units=32)
+    t = (1 - smoothing) * np.eye(shape[1])[y] + smoothing / shape[1]
+    close(losses, -np.sum(t * np.log(p), axis=1), draw.dtype, units=32)
+    close(d, (p - t) / len(y), draw.dtype, units=32)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_softmax_cross_entropy_of_extreme_logits_as_in_its_rule(run, draw, row):
     z, y = np.array([row, row], draw.dtype), np.array([0, 2])
     d, losses, rule = draw(2, 3), draw(2), rules.get("softmax_cross_entropy")
     with np.errstate(all="ignore"):
-        run("softmax_cross_entropy", 2, z, y, d, losses)
+        run("softmax_cross_entropy", 2, z, y, d, losses, 0.0)
         outputs = rule.call(np, z, y, None, None, **rule.defaults)
     saved = rule.saved_from((z, y, None, None), outputs, rule.defaults)
     (want,) = rule.gradients(np, [np.ones((), draw.dtype)], saved)
@@ -55,7 +57,7 @@ def test_a_loss_shows_what_is_not_finite(run, draw, bad):
     z, d, losses = draw(3, 4), draw(3, 4), draw(3)
     z[1, 2] = bad
     with np.errstate(all="ignore"):
-        run("softmax_cross_entropy", 3, z, np.array([0, 1, 2]), d, losses)
+        run("softmax_cross_entropy", 3, z, np.array([0, 1, 2]), d, losses, 0.0)
         assert np.isfinite(losses).tolist() == [True, False, True]
         run("mse", 3, z, np.zeros_like(z), d, losses)
     assert np.isfinite(losses).tolist() == [True, False, True]

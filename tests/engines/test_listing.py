@@ -250,11 +250,11 @@ def test_the_statistics_of_a_batchnorm_are_outputs_that_no_gradient_comes_to():
     ("loss", "kernel"),
     [
         ("softmax_cross_entropy", True),
-        (bl.SoftmaxCrossEntropy(label_smoothing=0.1), False),
+        (bl.SoftmaxCrossEntropy(label_smoothing=0.1), True),
         (bl.SoftmaxCrossEntropy(ignore=1), False),
     ],
 )
-def test_only_a_plain_loss_is_fused(loss, kernel):
+def test_only_a_loss_without_weights_is_fused(loss, kernel):
     model = bl.Sequential(bl.Dense(3)).build((WIDTH,), seed=0)
     graph = model.graph((((N, WIDTH), "float32"),), training=True, loss=losses.get(loss), target=((N,), "int64"))
     low = Lowering(graph)

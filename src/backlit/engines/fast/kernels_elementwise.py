@@ -155,6 +155,14 @@ def gelu(lo: int, hi: int, x: Array, y: Array) -> None:
 
 
 @kernel
+def gelu_with_slope(lo: int, hi: int, x: Array, y: Array) -> None:
+    """y = x Φ(x), and f'(x) in place of x: both take one exponential."""
+    for i in span(lo, hi):
+        t = x[i]
+        y[i], x[i] = _gelu(t), _gelu_slope(t)
+
+
+@kernel
 def gelu_grad(lo: int, hi: int, d: Array, x: Array) -> None:
     """dx = dy (Φ(x) + x φ(x))."""
     for i in span(lo, hi):
@@ -167,6 +175,14 @@ def gelu_tanh(lo: int, hi: int, x: Array, y: Array) -> None:
     fetch(lo, hi, x, y)
     for i in span(lo, hi):
         y[i] = _gelu_tanh(y[i])
+
+
+@kernel
+def gelu_tanh_with_slope(lo: int, hi: int, x: Array, y: Array) -> None:
+    """y = x (1 + tanh v)/2, and f'(x) in place of x: both take one exponential."""
+    for i in span(lo, hi):
+        t = x[i]
+        y[i], x[i] = _gelu_tanh(t), _gelu_tanh_slope(t)
 
 
 @kernel
@@ -185,6 +201,14 @@ def silu(lo: int, hi: int, x: Array, y: Array) -> None:
 
 
 @kernel
+def silu_with_slope(lo: int, hi: int, x: Array, y: Array) -> None:
+    """y = x sigmoid(x), and f'(x) in place of x: both take one exponential."""
+    for i in span(lo, hi):
+        t = x[i]
+        y[i], x[i] = _silu(t), _silu_slope(t)
+
+
+@kernel
 def silu_grad(lo: int, hi: int, d: Array, x: Array) -> None:
     """dx = dy s (1 + x (1 - s)), s = sigmoid(x)."""
     for i in span(lo, hi):
@@ -197,6 +221,14 @@ def mish(lo: int, hi: int, x: Array, y: Array) -> None:
     fetch(lo, hi, x, y)
     for i in span(lo, hi):
         y[i] = _mish(y[i])
+
+
+@kernel
+def mish_with_slope(lo: int, hi: int, x: Array, y: Array) -> None:
+    """y = x tanh(ln(1 + eˣ)), and f'(x) in place of x: both take one exponential."""
+    for i in span(lo, hi):
+        t = x[i]
+        y[i], x[i] = _mish(t), _mish_slope(t)
 
 
 @kernel

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from backlit.engines.fast.jit import kernel, ordered, span
+from backlit.engines.fast.kernels_norms import total
+from backlit.engines.fast.vector_math import exp
 
 Array = Any
 
@@ -16,24 +18,30 @@ CHUNK = 4096
 
 
 @ordered
-def softmax_cross_entropy(lo: int, hi: int, z: Array, y: Array, d: Array, losses: Array) -> None:
-    """losses[n] = -ln softmax(z_n)[y_n] and δ = (softmax(z) - onehot(y))/N, each row shifted by its maximum."""
+def softmax_cross_entropy(lo: int, hi: int, z: Array, y: Array, d: Array, losses: Array, smoothing: float) -> None:
+    """losses[n] = -Σ_c t_c ln softmax(z_n)_c and δ = (softmax(z) - t)/N, each row shifted by its maximum.
+
+    t = (1 - smoothing) onehot(y_n) + smoothing/C.
+    """
     rows, classes = z.shape
-    scale = z.dtype.type(1.0 / rows)
+    scale, sure = z.dtype.type(1.0 / rows), z.dtype.type(1.0 - smoothing)
+    even = z.dtype.type(smoothing / classes)
     for n in span(lo, hi):
         top = z[n, 0]
         for c in range(1, classes):
             top = max(top, z[n, c])
-        norm = z.dtype.type(0)
         for c in range(classes):
-            e = math.exp(z[n, c] - top)
-            d[n, c] = e
-            norm += e
-        losses[n] = math.log(norm) - (z[n, y[n]] - top)
+            d[n, c] = exp(z[n, c] - top)
+        norm = total(d[n])
+        losses[n] = math.log(norm) - sure * (z[n, y[n]] - top)
         share = scale / norm
         for c in range(classes):
             d[n, c] *= share
-        d[n, y[n]] -= scale
+        d[n, y[n]] -= scale * sure
+        if smoothing > 0.0:
+            for c in range(classes):
+                losses[n] -= even * (z[n, c] - top)
+                d[n, c] -= scale * even
 
 
 @kernel

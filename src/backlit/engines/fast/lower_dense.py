@@ -14,11 +14,13 @@ ELEMENTWISE = (
 )  # fmt: skip
 """Rules of one array with a kernel of their name and one for the gradient, which works in place of dy and reads what
 the rule keeps, x or y. Where that is y, a may take the place of z."""
+WITH_SLOPE = ("gelu", "gelu_tanh", "silu", "mish")
+"""Those of them whose kernel can leave f'(z) where z lay, as nothing else reads it: both take one exponential."""
 
 MANY, FEW = 32, 256
 """A layer of at least so many units on at most so many rows is done by way of zᵀ = W xᵀ."""
 WIDE = 64
-"""Rows of a gradient dW from which it is shared out by rows, as the update is: a core reads again what it has written."""
+"""Rows of a gradient dW from which it is shared out by rows, as the update is: a core reads again what it wrote."""
 
 
 def by_columns(rows: int, columns: int) -> int:
@@ -41,7 +43,7 @@ def linear(low: Lowering, node: Node) -> None:
     also = (relu.name,) if relu else ()
     given, (rows, columns) = low.rows(low.value(x)), low.shape_of(z)
     work = 2 * rows * columns * low.shape_of(given)[1]
-    if b is not None and MANY <= columns and rows <= FEW:
+    if b is not None and columns >= MANY and rows <= FEW:
         xt, zt = _transposed(low, given, node), low.buffer(f"{z}_t", (columns, rows))
         low.emit("wide_linear", int(relu is not None), xt, low.value(W), low.value(b), zt, z, extent=columns,
                  grain=CACHE_LINE, flops=work, node=node, also=also)  # fmt: skip
@@ -95,14 +97,22 @@ def linear_back(low: Lowering, node: Node) -> None:
 
 
 def activation(low: Lowering, node: Node) -> None:
-    """a = f(z), in place of a linear node's z that only f reads."""
+    """a = f(z), in place of a linear node's z that only f reads, or with f'(z) there."""
     (x,) = node.operands
-    maker = low.graph.producer.get(x)
     z = low.value(x)
-    alone = maker is not None and maker.rule == "linear" and low.follower(maker) is node
-    in_place = alone and "x" not in rules.get(node.rule).saved
+    in_place = _behind_linear(low, node) and "x" not in rules.get(node.rule).saved
     y = low.same(identifier(node.name), z, low.shape_of(z)) if in_place else low.value(node.name)
-    low.entries(node.rule, z, y, *_numbers(node), node=node)
+    low.entries(f"{node.rule}_with_slope" if _leaves_slope(low, node) else node.rule, z, y, *_numbers(node), node=node)
+
+
+def _behind_linear(low: Lowering, node: Node) -> bool:
+    """True where z is a linear node's that only f reads."""
+    maker = low.graph.producer.get(node.operands[0])
+    return maker is not None and maker.rule == "linear" and low.follower(maker) is node
+
+
+def _leaves_slope(low: Lowering, node: Node) -> bool:
+    return node.rule in WITH_SLOPE and _behind_linear(low, node) and low.wants(node.operands[0])
 
 
 def _numbers(node: Node) -> list[float]:
@@ -114,13 +124,15 @@ def activation_back(low: Lowering, node: Node) -> None:
     (x,) = node.operands
     maker = low.graph.producer.get(x)
     d, y = low.grad(node.name), low.value(node.name)
-    bias = maker.inputs[2] if maker is not None and maker.rule == "linear" and low.follower(maker) is node else None
+    bias = maker.inputs[2] if maker is not None and _behind_linear(low, node) else None
     if node.rule == "relu" and low.wants(bias) and maker is not None:
         low.done.add(f"d {bias}")
         rows, values = low.rows(d), low.rows(y)
         low.share(bias, lambda into: low.emit(
             "bias_relu_grad", rows, values, into, extent=low.shape_of(rows)[1], grain=8, node=node, also=(maker.name,)
         ))  # fmt: skip
+    elif _leaves_slope(low, node):
+        low.entries("multiply_by", d, low.value(x), node=node)
     else:
         kept = y if "y" in rules.get(node.rule).saved else low.value(x)
         low.entries(f"{node.rule}_grad", d, kept, *_numbers(node), node=node)
@@ -173,7 +185,8 @@ def softmax_cross_entropy(low: Lowering, node: Node) -> None:
     z, d = low.rows(low.value(pred)), low.rows(low.grad(pred))
     rows = low.shape_of(z)[0]
     each = low.scratch(node, "losses", (rows,))
-    low.emit("softmax_cross_entropy", z, low.flat(low.value(target)), d, each, extent=rows, node=node)
+    smoothing = float(node.attributes["label_smoothing"])
+    low.emit("softmax_cross_entropy", z, low.flat(low.value(target)), d, each, smoothing, extent=rows, node=node)
     low.emit("mean_loss", each, rows, rows, "stats", node=node)
 
 
@@ -189,18 +202,18 @@ def mse(low: Lowering, node: Node) -> None:
     low.emit("mean_loss", each, rows * columns, low.graph.values[pred].shape[0], "stats", node=node)
 
 
-def _plain_loss(low: Lowering, node: Node) -> bool:
-    """A loss without weights or options, at the end of the graph, of a prediction that nothing else reads."""
+def _plain_loss(low: Lowering, node: Node, *free: str) -> bool:
+    """A loss without weights or options but the ``free``, at the graph's end, of what nothing else reads."""
     alone = all(i is None for i in node.inputs[2:]) and node.name == low.graph.outputs[0]
-    usual = all(node.attributes[k] == v for k, v in rules.get(node.rule).defaults.items())
+    usual = all(node.attributes[k] == v for k, v in rules.get(node.rule).defaults.items() if k not in free)
     values, pred = low.graph.values, node.operands[0]
     return alone and usual and len(low.consumers(pred)) == 1 and len(values[pred].shape) > 1 and low.wants(pred)
 
 
 def _labelled(low: Lowering, node: Node) -> bool:
-    """A plain loss of [N, C] with integer labels [N]."""
+    """A plain loss of [N, …, C] with integer labels [N, …]."""
     values, pred, target = low.graph.values, *node.operands[:2]
-    return _plain_loss(low, node) and values[target].shape == values[pred].shape[:-1]
+    return _plain_loss(low, node, "label_smoothing") and values[target].shape == values[pred].shape[:-1]
 
 
 def _same_shapes(low: Lowering, node: Node) -> bool:
