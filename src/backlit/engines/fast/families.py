@@ -8,11 +8,13 @@ from backlit.engines.fast import (
     kernels_loss,
     kernels_norms,
     kernels_sequences,
+    kernels_structure,
     kernels_winograd,
     lower_dense,
     lower_images,
     lower_norms,
     lower_sequences,
+    lower_structure,
 )
 
 __all__ = [
@@ -23,9 +25,11 @@ __all__ = [
     "kernels_loss",
     "kernels_norms",
     "kernels_sequences",
+    "kernels_structure",
     "kernels_winograd",
     "lower_dense",
     "lower_images",
     "lower_norms",
     "lower_sequences",
+    "lower_structure",
 ]
