@@ -8,7 +8,8 @@ from hashlib import sha256
 
 import pytest
 
-from backlit.core.errors import FileError
+from backlit import data
+from backlit.core.errors import FileError, UnknownNameError
 from backlit.core.i18n import use_language
 from backlit.data import load, sources
 from backlit.data.sources import FILES, Source
@@ -18,8 +19,8 @@ PACKED = gzip.compress(PLAIN, mtime=0)
 URL = "https://example.org/toy.csv"
 
 
-def digest(data):
-    return sha256(data).hexdigest()
+def digest(content):
+    return sha256(content).hexdigest()
 
 
 @pytest.fixture
@@ -45,15 +46,15 @@ def no_network(monkeypatch):
     return calls
 
 
-def put(path, data):
+def put(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("folder", ["data", "cache"])
-@pytest.mark.parametrize(("name", "data"), [("toy.csv.gz", PACKED), ("toy.csv", PLAIN)])
-def test_a_file_is_found_packed_or_plain(folders, no_network, folder, name, data):
-    put(folders / folder / "toy" / name, data)
+@pytest.mark.parametrize(("name", "content"), [("toy.csv.gz", PACKED), ("toy.csv", PLAIN)])
+def test_a_file_is_found_packed_or_plain(folders, no_network, folder, name, content):
+    put(folders / folder / "toy" / name, content)
     assert sources.read("toy/toy.csv.gz") == PLAIN
     assert no_network == []
 
@@ -144,10 +145,10 @@ def test_a_download_with_another_checksum(folders, monkeypatch):
         sources.read("toy/toy.csv.gz")
 
 
-@pytest.mark.parametrize(("name", "data"), [("toy.csv.gz", PACKED[:-4]), ("toy.csv.xz", lzma.compress(PLAIN)[:-9])])
-def test_a_published_file_that_cannot_be_unpacked(folders, monkeypatch, name, data):
-    monkeypatch.setitem(FILES, f"toy/{name}", Source(f"toy/{name}", digest(data)))
-    put(folders / "data" / "toy" / name, data)
+@pytest.mark.parametrize(("name", "content"), [("toy.csv.gz", PACKED[:-4]), ("toy.csv.xz", lzma.compress(PLAIN)[:-9])])
+def test_a_published_file_that_cannot_be_unpacked(folders, monkeypatch, name, content):
+    monkeypatch.setitem(FILES, f"toy/{name}", Source(f"toy/{name}", digest(content)))
+    put(folders / "data" / "toy" / name, content)
     with pytest.raises(FileError, match="damaged"):
         sources.read(f"toy/{name}")
 
@@ -158,6 +159,18 @@ def test_the_table_is_whole():
         assert all(len(checksum) == 64 and int(checksum, 16) for checksum in source.forms.values())
         assert source.url.startswith("http") or source.origin
         assert not source.url or source.url.endswith(source.download[0].rpartition("/")[2])
+
+
+def test_a_file_that_nobody_knows_is_named_with_its_nearest():
+    with pytest.raises(UnknownNameError, match=r"names/names\.txt"):
+        data.read("names/name.txt")
+
+
+@pytest.mark.parametrize(("path", "symbols"), [("names/names.txt", 27), ("tiny_shakespeare/input.txt", 65)])
+def test_texts_are_read_as_they_are(data_folder, path, symbols):
+    text = data.read(path)
+    assert text == (data_folder / path).read_bytes()
+    assert len(set(text.decode())) == symbols
 
 
 def test_the_published_files_have_their_checksums(data_folder):

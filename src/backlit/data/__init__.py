@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backlit.data.remarks import Remark
     from backlit.data.scaling import Scaler, Target
     from backlit.data.sequences import Padded, pad
+    from backlit.data.sources import read
     from backlit.data.validate import check_features, check_labels, check_lengths
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "remarks": "Remark",
     "scaling": "Scaler Target",
     "sequences": "Padded pad",
+    "sources": "read",
     "validate": "check_features check_labels check_lengths",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -60,5 +62,6 @@ __all__ = [
     "from_npz",
     "load",
     "pad",
+    "read",
     "read_inputs",
 ]

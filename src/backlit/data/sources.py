@@ -13,9 +13,12 @@ from pathlib import Path
 
 from backlit.core.errors import FileError
 from backlit.core.i18n import say
+from backlit.core.names import lookup
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+_NAMES = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
+_PLAYS = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 _WINE = "https://raw.githubusercontent.com/jbrownlee/Datasets/master/"
 
 
@@ -101,17 +104,20 @@ FILES = _table(
         "659d419fff887f225bf977d20520bb64a64cae203e460087f809721d4430ba27",
         f"{_WINE}winequality-white.csv",
     ),
+    Source("names/names.txt", "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d", _NAMES),
+    Source("tiny_shakespeare/input.txt", "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed", _PLAYS),
 )  # fmt: skip
 """By path in the data folder. MNIST's first publisher no longer serves it; the copy is the one torchvision uses."""
 
 
 def read(path: str) -> bytes:
-    """The unpacked content of the file ``path`` of :data:`FILES`, verified.
+    """The unpacked content of the published file ``path``, one of :data:`FILES`, verified: ``names/names.txt``, ….
 
     Looks in ``$BACKLIT_DATA``, then in the cache, then downloads into the cache. FileError where it is nowhere, where
-    its checksum is not the published one, or where it cannot be unpacked.
+    its checksum is not the published one, or where it cannot be unpacked; UnknownNameError for a file that is not
+    among them.
     """
-    source = FILES[path]
+    source = lookup(FILES, path, "data_file")
     file, want = next(_present(source), None) or _downloaded(source)
     data = file.read_bytes()
     if (got := sha256(data).hexdigest()) != want:
