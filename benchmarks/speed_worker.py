@@ -19,32 +19,33 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-from workloads import WORKLOADS, Task
+from workloads import Task, workload
 
-CHECKED = 5
+CHECKED = 3
 """Steps whose losses are compared between the peers."""
 
 
 def main() -> None:
     """Set the peer up, then make rounds as long as someone asks."""
     out = own_stdout()
-    name, workload, threads = sys.argv[1], WORKLOADS[sys.argv[2]], int(sys.argv[3])
+    name, wanted, threads = sys.argv[1], workload(sys.argv[2]), int(sys.argv[3])
     try:
         module = importlib.import_module(f"peers.{name}")
     except ModuleNotFoundError as error:
         say(out, missing=str(error))
         return
-    peer = module.Peer(Task(workload), threads)
+    imported = peak()
+    peer = module.Peer(Task(wanted), threads)
     if "--first" in sys.argv:
         say(out, losses=list(map(float, peer.run(1))))
         return
     losses = list(map(float, peer.run(CHECKED)))
     versions = {package: version(package) for package in module.PACKAGES}
-    say(out, losses=losses, versions=versions, how=module.HOW)
+    say(out, losses=losses, versions=versions, how=module.HOW, import_bytes=imported)
     block = 0
     for line in sys.stdin:
         seconds = float(line)
-        block = block or block_of(peer, workload.epoch, seconds)
+        block = block or block_of(peer, wanted.epoch, seconds)
         say(out, **timed(peer, block, seconds))
     say(out, peak_bytes=peak())
 
@@ -63,12 +64,20 @@ def say(out: TextIO, **message: Any) -> None:
 
 def block_of(peer: Any, epoch: int, seconds: float) -> int:
     """Steps made between two looks at the clock: an epoch where a round has room for it, else about a quarter round."""
-    started = time.perf_counter()
-    peer.run(CHECKED)
-    step = (time.perf_counter() - started) / CHECKED
+    step = seconds_a_step(peer, 1)
+    if step > seconds:
+        return 1
+    step = seconds_a_step(peer, CHECKED)
     block = epoch if step * epoch <= seconds else max(1, int(seconds / 4 / step))
     peer.run(block)  # whoever compiles for a number of steps does it here
     return block
+
+
+def seconds_a_step(peer: Any, steps: int) -> float:
+    """Of so many steps together."""
+    started = time.perf_counter()
+    peer.run(steps)
+    return (time.perf_counter() - started) / steps
 
 
 def timed(peer: Any, block: int, seconds: float) -> dict[str, float]:

@@ -11,17 +11,17 @@ from backlit.engines.fast.vectors import Vectors
 from peers.backlit_reference import ADAM, staged
 
 PACKAGES = ("backlit", "numba", "numpy")
-HOW = "an epoch, or a part of one, is one Program.run; threads of OpenBLAS, where the engine uses them"
+HOW = "an epoch, or a part of one, is one Program.run(threads=…)"
 
 
 class Peer:
     """The program of a training step, run for many steps at a time."""
 
-    def __init__(self, task: Task, threads: int) -> None:  # noqa: ARG002  the environment has set them
-        graph, params = staged(task)
+    def __init__(self, task: Task, threads: int) -> None:
+        graph, params, state = staged(task)
         vectors = Vectors.of(graph, ADAM, "float32")
-        vectors.load(params, {}, optim.init_state(np, ADAM, params))
-        self.program = Program(graph, ADAM, None, vectors)
+        vectors.load(params, state, optim.init_state(np, ADAM, params))
+        self.program = Program(graph, ADAM, None, vectors, threads=threads)
         self.data, self.order, self.t = {"x": task.X, "y": task.y}, task.order, 0
 
     def run(self, steps: int) -> list[float]:

@@ -22,7 +22,7 @@ class Peer:
 
     def __init__(self, task: Task, threads: int) -> None:  # noqa: ARG002  the environment has set them
         self.task = task
-        self.graph, self.params = staged(task)
+        self.graph, self.params, self.running = staged(task)
         self.state = optim.init_state(np, ADAM, self.params)
         self.t = 0
 
@@ -30,23 +30,48 @@ class Peer:
         losses = []
         for rows in self.task.batches(steps):
             self.t += 1
-            given = self.params | {"x": self.task.X[rows], "y": self.task.y[rows]}
+            given = self.params | self.running | {"x": self.task.X[rows], "y": self.task.y[rows]}
             env = reference.leaves(self.graph, given)
             values, d = reference.value_and_grad(self.graph, env, self.graph.trainable)
             grads = {n: d[n] for n in self.graph.trainable}
             self.params, self.state = optim.apply(np, ADAM, self.params, grads, self.state, lr=RATE, t=self.t)
+            self.running = {n: values[new] for n, new in self.graph.updates.items()}
             losses.append(float(values[self.graph.outputs[0]]))
         return losses
 
 
-def staged(task: Task) -> tuple[Any, dict[str, Any]]:
-    """(graph of a training step, the task's parameters by name)."""
-    w = task.workload
-    layers = [*(bl.Dense(size, "relu") for size in w.sizes[1:-1]), bl.Dense(w.sizes[-1])]
-    model = bl.Sequential(*layers).build((w.sizes[0],), dtype="float32")
+LAYERS: dict[str, Any] = {
+    "dense": bl.Dense,
+    "conv": bl.Conv2D,
+    "batchnorm": bl.BatchNorm,
+    "layernorm": bl.LayerNorm,
+    "embedding": bl.Embedding,
+    "positions": lambda: bl.PositionalEmbedding(64),
+    "lstm": bl.LSTM,
+    "block": lambda heads: bl.TransformerBlock(heads, causal=True),
+    "relu": bl.ReLU,
+    "pool": lambda: bl.MaxPool2D(2),
+    "global_pool": bl.GlobalAvgPool2D,
+    "flatten": bl.Flatten,
+}
+"""Kind of layer -> the layer, of its numbers."""
+
+
+def staged(task: Task) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """(graph of a training step, the task's parameters by name, state by name)."""
+    w, labels = task.workload, task.y
+    model = bl.Sequential(*(LAYERS[kind](*numbers) for kind, *numbers in w.layers)).build(w.sample, dtype="float32")
     graph = model.graph(
-        (((w.batch, w.sizes[0]), "float32"),), training=True,
-        loss=get("softmax_cross_entropy"), target=((w.batch,), "int64"),
+        (((w.batch, *w.sample), task.X.dtype.name),), training=True,
+        loss=get("softmax_cross_entropy"), target=((w.batch, *labels.shape[1:]), labels.dtype.name),
     )  # fmt: skip
-    pairs = enumerate(task.layers, 1)
-    return graph, {f"dense{i}.{n}": a.copy() for i, layer in pairs for n, a in zip("Wb", layer, strict=True)}
+    params = dict(zip(model.params, given(task), strict=True))
+    assert all(params[n].shape == a.shape for n, a in model.params.items())
+    return graph, params, dict(model.state)
+
+
+def given(task: Task) -> list[Any]:
+    """The task's parameters in the order of the model's: a block's norms stand where it uses them."""
+    names = {"block": ("gamma1", "beta1", "Wqkv", "bqkv", "Wo", "bo", "gamma2", "beta2", "W1", "b1", "W2", "b2")}
+    pairs = zip(task.workload.layers, task.params, strict=True)
+    return [layer[name].copy() for (kind, *_), layer in pairs for name in names.get(kind, layer)]

@@ -21,14 +21,13 @@ class Peer:
     def __init__(self, task: Task, threads: int) -> None:  # noqa: ARG002  the environment has set them
         self.data = tuple(jnp.asarray(a) for a in (task.X, task.y, task.order))
         self.state = first_state(task)
-        self.loop = partial(jax.jit(loop, static_argnums=(0, 1), donate_argnums=2), task.workload.batch)
+        self.loop = jax.jit(partial(loop, step_of(task)), static_argnums=0, donate_argnums=1)
 
     def run(self, steps: int) -> list[float]:
         self.state, losses = self.loop(steps, self.state, *self.data)
         return jax.block_until_ready(losses).tolist()
 
 
-def loop(batch: int, steps: int, state: dict[str, Any], *data: jax.Array) -> tuple[dict[str, Any], jax.Array]:
+def loop(step: Any, steps: int, state: dict[str, Any], *data: jax.Array) -> tuple[dict[str, Any], jax.Array]:
     """(state after the steps, losses[steps])."""
-    step = step_of(batch)
     return jax.lax.scan(lambda carry, _: step(carry, *data), state, None, length=steps, unroll=min(steps, 8))

@@ -14,7 +14,7 @@ class Peer:
 
     def __init__(self, task: Task, threads: int) -> None:  # noqa: ARG002  the environment has set them
         rng, batch = np.random.default_rng(1), task.workload.batch
-        self.W = [W for W, _ in task.layers]
+        self.W = task.flat[::2]
         self.dW = [np.empty_like(W) for W in self.W]
         self.x, self.d = ([rng.random((batch, size), np.float32) for size in task.workload.sizes] for _ in "xd")
 

@@ -34,7 +34,8 @@ class Peer:
         """Let a step make the arrays, then begin again at the task's parameters and an Adam of no steps."""
         rows = self.task.batches(1)[0]
         self.model.partial_fit(self.task.X[rows], self.task.y[rows], classes=np.arange(self.task.workload.sizes[-1]))
-        for W, b, (W0, b0) in zip(self.model.coefs_, self.model.intercepts_, self.task.layers, strict=True):
+        given = self.task.flat
+        for W, b, W0, b0 in zip(self.model.coefs_, self.model.intercepts_, given[::2], given[1::2], strict=True):
             W[...], b[...] = W0.T, b0
         adam = self.model._optimizer  # noqa: SLF001  there is no public way to give first parameters
         adam.t = 0
