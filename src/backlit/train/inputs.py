@@ -88,8 +88,8 @@ def _check_range(arrays: tuple[Array, ...], dtype: str, where: str) -> None:
 def output_shape(model: Model, samples: Samples) -> Shape:
     """Shape of the model's output for these samples."""
     row = samples.rows(slice(0, 1))
-    graph = model.graph(tuple((x.shape, x.dtype.name) for x in row.inputs))
-    return (len(samples), *graph.values[graph.outputs[0]].shape[1:])
+    graph = model.graph(tuple(((len(samples), *x.shape[1:]), x.dtype.name) for x in row.inputs))
+    return graph.values[graph.outputs[0]].shape
 
 
 def _sample_weights(weights: Any, count: int, dtype: str, where: str) -> Array | None:
