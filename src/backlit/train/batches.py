@@ -39,6 +39,12 @@ class Batches:
         return (order[i : min(i + self.batch_size, stop)] for i in range(start, stop, self.batch_size))
 
 
+    def count(self, step: int, steps: int) -> int:
+        """The number of samples of some steps from ``step`` on, all in one epoch."""
+        size = self.batch_size * self.accumulate
+        start = (step - 1) % self.per_epoch * size
+        return min(start + steps * size, self.samples) - start
+
     def stretch(self, step: int, most: int) -> tuple[Array, int]:
         """(indices of the samples of some steps from ``step`` on, how many steps): in one epoch, of one batch size."""
         order = epoch_order(self.samples, self.seed, self.epoch_of(step), shuffle=self.shuffle)

@@ -159,13 +159,13 @@ class Trainer:
         """The mini-batches of every step."""
         return Feed.of(self.train, self.settings, self.batches)
 
-    @property
+    @cached_property
     def batches(self) -> Batches:
         """The order of samples."""
         s = self.settings
         return Batches(len(self.train), s.batch_size, s.seed, s.shuffle, s.accumulate)
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Steps of all epochs."""
         return self.batches.per_epoch * self.settings.epochs
@@ -307,10 +307,10 @@ class Trainer:
         return min(left, self.stepper.longest) if all(getattr(c, "coarse", False) for c in self.bus.listeners) else 1
 
     def _tell_steps(self, first: int, found: Stretch, rates: list[float]) -> None:
+        """Tell of the step; of several that nobody has to see one by one, as of the last with all their samples."""
         if self.bus.listeners:
-            sizes = [sum(map(len, self.batches.of_step(first + i))) for i in range(len(rates))]
-            for i, (loss, rate, size) in enumerate(zip(found.losses, rates, sizes, strict=True)):
-                self._tell(StepDone(first + i, self.batches.epoch_of(first + i), loss, size, rate))
+            last, epoch = first + len(rates) - 1, self.batches.epoch_of(first)
+            self._tell(StepDone(last, epoch, found.losses[-1], self.batches.count(first, len(rates)), rates[-1]))
 
     def _not_finite(self, **values: Any) -> NumericError:
         kept = [] if self.place is None else list(self.place.snapshots().values())
@@ -333,7 +333,9 @@ class Trainer:
             self._add_metrics(output, part, s.batch_size)
 
     def _add_metrics(self, output: Array, part: Samples, size: int) -> None:
-        """Add a stretch's metrics batch by batch."""
+        """Add a stretch's metrics batch by batch, or at once where that gives the same bits."""
+        if part.weights is None and output.ndim == 2 and all(m.counts for m in self.settings.metrics):
+            size = max(len(part), 1)
         for i in range(0, len(part), size):
             rows = slice(i, i + size)
             for name, batch in metric_sums(self.settings, output[rows], part.rows(rows)).items():

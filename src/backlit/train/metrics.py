@@ -33,6 +33,8 @@ class Metric:
     result: Callable[[Array], float]
     """The figure from the sums."""
     better: int = 1
+    counts: bool = False
+    """True where the sums are whole numbers for out[N, C] without weights, and so add up exactly in any grouping."""
 
 
 def labels_of(y: Array) -> Array:
@@ -101,9 +103,9 @@ def _root(sums: Array) -> float:
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric("accuracy", _accuracy, _ratio),
-        Metric("top3", partial(_top_k, 3), _ratio),
-        Metric("top5", partial(_top_k, 5), _ratio),
+        Metric("accuracy", _accuracy, _ratio, counts=True),
+        Metric("top3", partial(_top_k, 3), _ratio, counts=True),
+        Metric("top5", partial(_top_k, 5), _ratio, counts=True),
         Metric("r2", _r2_sums, _r2),
         Metric("mae", partial(_errors, 1), _ratio, better=-1),
         Metric("mse", partial(_errors, 2), _ratio, better=-1),
@@ -116,7 +118,7 @@ def top_k(k: Any) -> Metric:
     """The share of samples whose label is among the ``k`` largest logits; ties count for the sample."""
     if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise InputError("option_range", where="top_k", option="k", expected="1, 2, 3, …", got=repr(k))
-    return Metric(f"top{k}", partial(_top_k, int(k)), _ratio)
+    return Metric(f"top{k}", partial(_top_k, int(k)), _ratio, counts=True)
 
 
 def get(choices: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
