@@ -241,7 +241,7 @@ class Trainer:
         old = place.read_record()
         told = old["settings"]
         engine = told["engine"] if self.automatic else self.settings.engine
-        self.settings = replace(self.settings, threads=told.get("threads", 1), engine=engine)
+        self.result.settings = self.settings = replace(self.settings, threads=told.get("threads", 1), engine=engine)
         new = self._record()
         for part, free in (("settings", "epochs"), ("model", "seed"), ("data", "")):
             told, tells = ({k: v for k, v in plain(r[part]).items() if k != free} for r in (old, new))
