@@ -1,4 +1,4 @@
-"""Kernels of normalisations over rows x[N, C]: each channel over all rows (batchnorm), or each row by itself (layernorm).
+"""Kernels of normalisations over rows x[N, C]: each channel over all rows (batchnorm), or each row itself (layernorm).
 
 What is summed over rows is summed in chunks of the rows first, then over the chunks in order.
 """
@@ -14,7 +14,7 @@ from backlit.engines.fast.kernels_images import images_of
 Array = Any
 
 
-# --- batchnorm ----------------------------------------------------------------------------------------------------------
+# --- batchnorm --------------------------------------------------------------------------------------------------------
 
 
 @ordered
@@ -76,9 +76,12 @@ def batchnorm_sums(
         dgamma, dbeta = sums[chunk, 0], sums[chunk, 1]
         dgamma[:], dbeta[:] = zero, zero
         for n in span(first, end):
-            for c in range(d.shape[1]):
-                t = zero if relu and y[n, c] <= zero else d[n, c]
-                d[n, c] = t
+            if relu:
+                for c in span(0, d.shape[1]):
+                    t, value = d[n, c], y[n, c]
+                    d[n, c] = zero if value <= zero else t
+            for c in span(0, d.shape[1]):
+                t = d[n, c]
                 dbeta[c] += t
                 dgamma[c] += t * (x[n, c] - mean[c])
         for c in range(d.shape[1]):
@@ -107,7 +110,7 @@ def running_average(lo: int, hi: int, old: Array, new: Array, moved: Array, mome
         moved[i] = keep * old[i] + take * new[i]
 
 
-# --- layernorm ---------------------------------------------------------------------------------------------------------
+# --- layernorm --------------------------------------------------------------------------------------------------------
 
 
 @inlined
