@@ -15,15 +15,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from backlit.engines.fast.blas import gemm
 from backlit.engines.fast.jit import inlined, kernel, span
-from backlit.engines.fast.kernels_dense import part, product
+from backlit.engines.fast.kernels_convolution import WIDTH, add_product
+from backlit.engines.fast.kernels_dense import product
 
 Array = Any
 
 G = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
-WIDTH = 64
-"""Rows and columns of a product that BLAS does where the matrices lie."""
 
 
 @inlined
@@ -207,28 +205,21 @@ def winograd_weights_grad(
                 tiles_of_images(x, n, h - top, left, lines[chunk], across, channels, V[chunk], t)
                 tiles_of_errors(d, n, h, d_lines[chunk], across, filters, D[chunk], t)
             for q in range(16):
-                add_product(filters, channels, (r1 - r0) * across, D, (chunk * 16 + q) * D.shape[2], V,
-                            (chunk * 16 + q) * V.shape[2], dU, (chunk * 16 + q) * filters * channels)  # fmt: skip
+                at = chunk * 16 + q
+                add_product(True, filters, channels, (r1 - r0) * across, D, at * D.shape[2], filters, V,
+                            at * V.shape[2], channels, dU, at * filters * channels, channels)  # fmt: skip
             for t in range((r1 - r0) * across):
                 for f in span(0, filters):
                     db[chunk, f] += D[chunk, 5, t * filters + f]
 
 
-@inlined
-def add_product(m: int, n: int, k: int, A: Array, a: int, B: Array, b: int, C: Array, c: int) -> None:
-    """C[m, n] += A[k, m]ᵀ B[k, n], in tiles that BLAS multiplies where they lie."""
-    tm, tn = part(m, WIDTH), part(n, WIDTH)
-    for i in range(0, m, tm):
-        for j in range(0, n, tn):
-            gemm(True, False, min(tm, m - i), min(tn, n - j), k, A, a + i, m, B, b + j, n, 1.0, C, c + i * n + j, n)
-
-
 @kernel
-def winograd_filters_grad(lo: int, hi: int, dU: Array, dW: Array) -> None:
-    """dW[F, 9, C] = Gᵀ (Σ dU over the chunks) G, filters lo … hi."""
+def winograd_filters_grad(lo: int, hi: int, dU: Array, parts: Array, dW: Array, db: Array) -> None:
+    """dW[F, 9, C] = Gᵀ (Σ dU over the chunks) G and db = Σ parts over the chunks, filters lo … hi."""
     for f in span(lo, hi):
-        dW[f] = dW.dtype.type(0)
+        dW[f], db[f] = dW.dtype.type(0), dW.dtype.type(0)
         for chunk in range(dU.shape[0]):
+            db[f] += parts[chunk, f]
             for q in range(16):
                 for k in range(9):
                     weight = dW.dtype.type(G[q // 4][k // 3] * G[q % 4][k % 3])
