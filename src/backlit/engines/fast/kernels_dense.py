@@ -32,8 +32,9 @@ def block(lo: int, hi: int, by_columns: int, z: Array) -> tuple[int, int, int, i
 
 @inlined
 def part(size: int, most: int) -> int:
-    """The length of equal parts of ``size``, none longer than ``most``."""
-    return -(-size // -(-size // max(most, 1)))
+    """The length of equal parts of ``size``, none longer than ``most``; at least 1."""
+    whole = max(size, 1)
+    return -(-whole // -(-whole // max(most, 1)))
 
 
 @inlined

@@ -1,0 +1,65 @@
+"""Models of sequences: every layer by kernels, loss and gradients as the interpreter has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import backlit as bl
+from backlit import optim
+from backlit.engines import reference
+from backlit.nn import losses
+
+pytest.importorskip("numba")
+
+from backlit.engines.fast.program import Program
+from backlit.engines.fast.vectors import Vectors
+
+MODELS = {
+    "lstm": lambda _: bl.Sequential(bl.Embedding(11, 7), bl.LSTM(9), bl.Dense(11)),
+    "gru": lambda _: bl.Sequential(bl.Embedding(11, 7), bl.GRU(9), bl.Dense(11)),
+    "rnn": lambda _: bl.Sequential(bl.Embedding(11, 7), bl.RNN(9), bl.Dense(11)),
+    "rnn, relu": lambda _: bl.Sequential(bl.Embedding(11, 7), bl.RNN(9, activation="relu"), bl.Dense(11)),
+    "two gru": lambda _: bl.Sequential(bl.Embedding(11, 7), bl.GRU(5), bl.GRU(6), bl.Dense(11)),
+    "attention": lambda _: bl.Sequential(bl.Embedding(11, 8), bl.MultiHeadAttention(2), bl.Dense(11)),
+    "causal": lambda _: bl.Sequential(bl.Embedding(11, 8), bl.MultiHeadAttention(2, causal=True), bl.Dense(11)),
+    "blocks": lambda steps: bl.Sequential(
+        bl.Embedding(11, 8),
+        bl.PositionalEmbedding(steps),
+        *[bl.TransformerBlock(2, causal=True) for _ in range(2)],
+        bl.LayerNorm(),
+        bl.Dense(11),
+    ),
+}
+SIZES = [(3, 5), (1, 1), (9, 40)]
+"""(sequences, steps): the last with more rows than a small product has."""
+
+
+def step(model, x, y, dtype, threads):
+    """(program, its loss, its gradients, the interpreter's loss and gradients) of one step."""
+    model.build(x.shape[1:], seed=1, dtype=dtype)
+    loss = losses.get("softmax_cross_entropy")
+    graph = model.graph(((x.shape, x.dtype.name),), training=True, loss=loss, target=(y.shape, y.dtype.name))
+    vectors, data = Vectors.of(graph, optim.SGD(1.0), dtype), {"x": x, "y": y}
+    vectors.load(model.params, model.state, {n: {} for n in graph.trainable})
+    program = Program(graph, optim.SGD(1.0), None, vectors, threads=threads)
+    leaves = reference.leaves(graph, dict(model.params) | dict(model.state) | data)
+    values, want = reference.value_and_grad(graph, leaves, graph.trainable)
+    found = program.run(data, np.arange(len(x)), np.zeros(1), 1).losses[0]
+    gradients = {n: vectors.views[f"d {n}"] for n in graph.trainable}
+    return program, (found, gradients), (float(values[graph.outputs[0]]), want)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 2e-5)])
+@pytest.mark.parametrize(("sequences", "steps"), SIZES)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_is_the_interpreters(name, sequences, steps, dtype, tolerance, threads):
+    rng = np.random.default_rng(5)
+    x, y = rng.integers(0, 11, (2, sequences, steps))
+    program, (loss, gradients), (want_loss, want) = step(MODELS[name](steps), x, y, dtype, threads)
+    assert not program.low.closures, "every line is a kernel's"
+    assert loss == pytest.approx(want_loss, rel=tolerance)
+    for parameter, gradient in gradients.items():
+        scale = float(np.abs(want[parameter]).max())
+        np.testing.assert_allclose(gradient, want[parameter], rtol=0, atol=tolerance * scale, err_msg=parameter)
