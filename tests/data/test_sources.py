@@ -167,9 +167,9 @@ def test_a_file_that_nobody_knows_is_named_with_its_nearest():
 
 
 @pytest.mark.parametrize(("path", "symbols"), [("names/names.txt", 27), ("tiny_shakespeare/input.txt", 65)])
-def test_texts_are_read_as_they_are(data_folder, path, symbols):
+def test_texts_are_read_as_they_are(published, path, symbols):
     text = data.read(path)
-    assert text == (data_folder / path).read_bytes()
+    assert text == (published / path).read_bytes()
     assert len(set(text.decode())) == symbols
 
 
