@@ -37,9 +37,11 @@ lanes: $(VENV)/.has-test $(VENV)/.has-lanes $(VENV)/.has-torch ## the tests agai
 	@echo "the fast engine's kernels with every index checked"
 	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -m "not ($(HEAVY))" -k "compiled or bounds or float32" $(FAST)
 
-bench: $(VENV)/.has-run $(VENV)/.has-lanes $(VENV)/.has-torch $(VENV)/.has-bench ## the benchmarks: quality on real data, speed beside other libraries
+bench: $(VENV)/.has-run $(VENV)/.has-lanes $(VENV)/.has-torch $(VENV)/.has-bench ## the benchmarks: quality on real data, speed beside other libraries, whole jobs, scaling
 	@$(BIN)/python benchmarks/quality.py $(ARGS)
 	@$(BIN)/python benchmarks/speed.py $(SPEED)
+	@$(BIN)/python benchmarks/whole.py
+	@$(BIN)/python benchmarks/scaling.py
 
 clean: ## remove .venv and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

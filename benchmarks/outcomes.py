@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from workers import OURS, PEERS, Worker, shown
+from workers import OURS, PEERS, Worker, megabytes, shown
 from workloads import WORKLOADS, Workload
 
 TOLERANCE = 1e-3
@@ -47,6 +47,16 @@ class Outcome:
         return next((name for name in self.best if name in PEERS), None)
 
     @property
+    def leanest(self) -> Worker:
+        """The peer with the least memory."""
+        return min((self.best[n] for n in self.best if n in PEERS), key=lambda w: w.peak_bytes)
+
+    @property
+    def memory(self) -> float:
+        """The fast engine's peak memory to the leanest peer's."""
+        return self.best[OURS].peak_bytes / self.leanest.peak_bytes
+
+    @property
     def agreeing(self) -> bool:
         """Whether all made the same first steps."""
         losses = [w.facts["losses"] for w in self.best.values() if w.peer != "products"]
@@ -63,12 +73,11 @@ class Outcome:
         if OURS not in self.best or self.best_peer is None:
             return f"| {self.workload} |{' – |' * 8}"
         ours, peer = self.best[OURS], self.best[self.best_peer]
-        leanest = min((self.best[n] for n in self.best if n in PEERS), key=lambda w: w.peak_bytes)
         ratio, w = self.ratio(peer.peer), self.workload
         mark = f"**{ratio:.2f}**" if ratio >= w.bar else f"✗ {ratio:.2f}"
         loop = f"{self.ratio('jax_loop'):.2f}" if "jax_loop" in self.best else "–"
         floor = f"{self.ratio('products'):.2f}" if "products" in self.best else "–"
-        memory = f"{ours.peak_bytes / leanest.peak_bytes:.2f} ({leanest.peer})"
+        memory = f"{self.memory:.2f} ({self.leanest.peer})"
         cells = (w, shown(ours.step), f"{peer.peer} {shown(peer.step)}", mark, f"{w.bar:g}", f"{w.aim:g}", loop, floor)
         return f"| {' | '.join(map(str, cells))} | {memory} |"
 
@@ -138,8 +147,3 @@ def when(machine: dict[str, Any]) -> str:
         f"Measured {machine['date']} on {machine['processor']} ({machine['cores']} cores, load {machine['load']:.1f} "
         f"at the start), {machine['rounds']} rounds of {machine['seconds']:g} s, Python {machine['python']}."
     )
-
-
-def megabytes(size: float) -> str:
-    """Of bytes; a dash where they were not measured."""
-    return f"{size / 1e6:.0f} MB" if size else "–"

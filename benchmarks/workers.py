@@ -121,9 +121,9 @@ class Worker:
         return {name: getattr(self, name) for name in ("peer", "threads", "facts", "rounds", "peak_bytes")}
 
 
-def threads_of(peer: str) -> Sequence[int]:
-    """The thread counts that are tried; the reference engine, slow as it is, gets all threads at once."""
-    return THREADS[-1:] if peer == "backlit_reference" else THREADS
+def threads_of(peer: str, threads: Sequence[int]) -> Sequence[int]:
+    """The thread counts that are tried; the reference engine, slow as it is, gets the last alone."""
+    return threads[-1:] if peer == "backlit_reference" else threads
 
 
 def fitting(workload: Workload, peers: Sequence[str]) -> list[str]:
@@ -131,12 +131,14 @@ def fitting(workload: Workload, peers: Sequence[str]) -> list[str]:
     return [p for p in peers if workload.sizes or p not in PERCEPTRONS]
 
 
-def measured(workload: Workload, peers: Sequence[str], rounds: int, seconds: float) -> list[Worker]:
+def measured(
+    workload: Workload, peers: Sequence[str], rounds: int, seconds: float, threads: Sequence[int] = THREADS
+) -> list[Worker]:
     """All workers of a workload after their rounds, taking turns."""
     if OURS in peers:
         seconds_of(command(OURS, workload, 1, "--first"))
     with ExitStack() as ending:
-        workers = [Worker(peer, n) for peer in fitting(workload, peers) for n in threads_of(peer)]
+        workers = [Worker(peer, n) for peer in fitting(workload, peers) for n in threads_of(peer, threads)]
         for worker in workers:
             ending.callback(worker.stop)
             worker.start(workload)
@@ -163,6 +165,11 @@ def shown(seconds: float) -> str:
     """Three digits and a unit."""
     factor, unit = next((f, u) for f, u in ((1e6, "µs"), (1e3, "ms"), (1, "s")) if seconds * f < 1000 or f == 1)
     return f"{seconds * factor:.3g} {unit}"
+
+
+def megabytes(size: float) -> str:
+    """Of bytes; a dash where they were not measured."""
+    return f"{size / 1e6:.0f} MB" if size else "–"
 
 
 def machine_now() -> dict[str, Any]:

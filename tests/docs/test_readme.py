@@ -54,3 +54,16 @@ def test_the_table_is_what_was_measured():
     for told, full in zip(shown, measured, strict=True):
         decimals = len(told.partition(".")[2])
         assert float(told) == pytest.approx(float(full), abs=0.51 * 10**-decimals)
+
+
+@pytest.mark.parametrize("lang", PAGES)
+def test_the_table_of_speed_is_what_was_measured(lang):
+    """Ours, the best peer, the ratio and the memory of every workload, as the report has them, in its order."""
+    report = (ROOT / "benchmarks/results/speed.md").read_text("utf-8").split("\n\n")[1]
+    measured = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines()[2:]]
+    shown = re.search(r"<!-- speed: .*?-->\n(.*?)<!-- /speed -->", PAGES[lang], re.DOTALL)[1].splitlines()[2:]
+    told = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown]
+    assert [(r[1], r[2], r[3].strip("*✗ "), r[8].split()[0]) for r in measured if r[1] != "–"] == [
+        tuple(row[1:]) for row in told
+    ]
+    assert [re.findall(r"\d+", row[0]) for row in told] == [re.findall(r"\d+", row[0]) for row in measured]
