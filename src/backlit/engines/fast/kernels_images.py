@@ -43,7 +43,7 @@ def max_pool2d(lo: int, hi: int, x: Array, y: Array, at: Array, kh: int, kw: int
                     place = y.dtype.type(k)
                     for c in range(y.shape[3]):
                         t, best = x[n, i * sh + k // kw, j * sw + k % kw, c], y[n, i, j, c]
-                        higher = t > best or np.isnan(t)
+                        higher = (t > best) | np.isnan(t)
                         y[n, i, j, c] = t if higher else best
                         at[n, i, j, c] = place if t > best else at[n, i, j, c]
 
@@ -61,8 +61,8 @@ def max_pool2d_grad(
                 for k in range(kh * kw):
                     place, there = d.dtype.type(k), dx[n, i * sh + k // kw, j * sw + k % kw]
                     for c in range(d.shape[3]):
-                        taken = at[n, i, j, c] == place and not (relu and y[n, i, j, c] <= zero)
-                        there[c] += d[n, i, j, c] if taken else zero
+                        t, off = d[n, i, j, c], (relu != 0) & (y[n, i, j, c] <= zero)
+                        there[c] += zero if off | (at[n, i, j, c] != place) else t
 
 
 @kernel

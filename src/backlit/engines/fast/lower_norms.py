@@ -6,13 +6,17 @@ from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
 from backlit.engines.fast.lowering import lower, nothing
 from backlit.graph.graph import Node
 
+APART = 4
+"""Rows between the sums of two threads, so that neither waits for what the other writes next to its own."""
+
 
 def batchnorm(low: Lowering, node: Node) -> None:
     """Moments in chunks of rows, then y; a relu that follows alone is done by the same kernel, in place."""
     x, gamma, beta = map(low.value, node.operands)
     y, mean, var = map(low.value, node.outputs)
-    rows, out, sums = low.rows(x), low.rows(y), _sums(low, node)
+    rows, out = low.rows(x), low.rows(y)
     count, channels = low.shape_of(rows)
+    sums = low.scratch(node, "moments", (low.chunks, 4 + APART, channels))
     after = low.follower(node)
     relu = after if after is not None and after.rule == "relu" else None
     if relu is not None:
@@ -42,14 +46,14 @@ def batchnorm_back(low: Lowering, node: Node) -> None:
 
 def _sums(low: Lowering, node: Node) -> str:
     """Two sums of each channel for every chunk."""
-    return low.scratch(node, "sums", (low.chunks, 2, low.graph.values[node.operands[0]].shape[-1]))
+    return low.scratch(node, "sums", (low.chunks, 2 + APART, low.graph.values[node.operands[0]].shape[-1]))
 
 
 def _scale_and_shift(low: Lowering, node: Node, sums: str) -> tuple[str, str]:
     """dgamma and dbeta from the chunks' sums, shared where they are wanted; gives both for this node alone."""
-    chunks, _, channels = low.shape_of(sums)
+    chunks, rows, channels = low.shape_of(sums)
     both = low.scratch(node, "dgamma_dbeta", (2, channels))
-    low.emit("sum_chunks", low.shaped(sums, "by_chunk", (chunks, 2 * channels)), low.flat(both), extent=2 * channels,
+    low.emit("sum_chunks", low.shaped(sums, "by_chunk", (chunks, rows * channels)), low.flat(both), extent=2 * channels,
              grain=CACHE_LINE, node=node)  # fmt: skip
     names = low.scratch(node, "dgamma", (channels,)), low.scratch(node, "dbeta", (channels,))
     for row, (name, vector) in enumerate(zip(names, node.operands[1:], strict=True)):
