@@ -83,12 +83,12 @@ def weights_gradient(run, products, h):
 def test_lstm(run, draw, n, t, u, chunks):
     z, U, d = draw(n, t, 4 * u), draw(4 * u, u), draw(n, t, u)
     outputs, (more,) = empty(draw, 6, n, t, u), empty(draw, 1, n, 4 * u)
-    run("lstm", chunks, chunks, z, np.ascontiguousarray(U.T), *outputs, more)
+    run("lstm", chunks, chunks, z, np.ascontiguousarray(U.T), *outputs, draw(n, u), more)
     exact = wide(z, U)
     for found, want in zip(outputs, lstm(*exact), strict=True):
         close(found, want, draw.dtype, units=64)
     (dz,), back = empty(draw, 1, n, t, 4 * u), empty(draw, 2, n, u)
-    run("lstm_grad", chunks, chunks, d, U, *outputs, dz, *back)
+    run("lstm_grad", chunks, chunks, d, U, *outputs, dz, draw(n, 4 * u), *back)
     close(dz, gradient(lstm, *wide(d), exact, 0), draw.dtype, units=128)
     close(weights_gradient(run, dz, outputs[0]), gradient(lstm, *wide(d), exact, 1), draw.dtype, units=128)
 
@@ -98,12 +98,12 @@ def test_lstm(run, draw, n, t, u, chunks):
 def test_gru(run, draw, n, t, u, chunks):
     z, U, b_n, d = draw(n, t, 3 * u), draw(3 * u, u), draw(u), draw(n, t, u)
     outputs, (more,) = empty(draw, 5, n, t, u), empty(draw, 1, n, 3 * u)
-    run("gru", chunks, chunks, z, np.ascontiguousarray(U.T), b_n, *outputs, more)
+    run("gru", chunks, chunks, z, np.ascontiguousarray(U.T), b_n, *outputs, draw(n, u), more)
     exact = wide(z, U, b_n)
     for found, want in zip(outputs, gru(*exact), strict=True):
         close(found, want, draw.dtype, units=64)
     (dz, products), back = empty(draw, 2, n, t, 3 * u), empty(draw, 2, n, u)
-    run("gru_grad", chunks, chunks, d, U, *outputs, dz, products, *back)
+    run("gru_grad", chunks, chunks, d, U, *outputs, dz, products, draw(n, 3 * u), *back)
     close(dz, gradient(gru, *wide(d), exact, 0), draw.dtype, units=128)
     close(weights_gradient(run, products, outputs[0]), gradient(gru, *wide(d), exact, 1), draw.dtype, units=128)
     close(products[:, :, 2 * u :].sum(axis=(0, 1)), gradient(gru, *wide(d), exact, 2), draw.dtype, units=128)
@@ -115,11 +115,11 @@ def test_gru(run, draw, n, t, u, chunks):
 def test_rnn(run, draw, n, t, u, chunks, relu):
     z, U, d = draw(n, t, u), draw(u, u), draw(n, t, u)
     (h,), (more,) = empty(draw, 1, n, t, u), empty(draw, 1, n, u)
-    run("rnn", chunks, chunks, relu, z, np.ascontiguousarray(U.T), h, more)
+    run("rnn", chunks, chunks, relu, z, np.ascontiguousarray(U.T), h, draw(n, u), more)
     exact = [*wide(z, U), relu]
     close(h, rnn(*exact)[0], draw.dtype, units=64)
     (dz,), back = empty(draw, 1, n, t, u), empty(draw, 1, n, u)
-    run("rnn_grad", chunks, chunks, relu, d, U, h, dz, *back)
+    run("rnn_grad", chunks, chunks, relu, d, U, h, dz, draw(n, u), *back)
 
     def state(z, U):
         return rnn(z, U, relu)
@@ -130,7 +130,7 @@ def test_rnn(run, draw, n, t, u, chunks, relu):
 
 def test_relu_at_its_kink_sends_nothing_back(run, draw):
     h, (dz,) = np.zeros((1, 1, 2), draw.dtype), empty(draw, 1, 1, 1, 2)
-    run("rnn_grad", 1, 1, 1, draw(1, 1, 2), draw(2, 2), h, dz, *empty(draw, 1, 1, 2))
+    run("rnn_grad", 1, 1, 1, draw(1, 1, 2), draw(2, 2), h, dz, *empty(draw, 2, 1, 2))
     assert not dz.any()
 
 
@@ -141,6 +141,7 @@ def test_a_nan_of_one_sequence_stays_in_it(run, draw, name):
     z[1, 2] = nan
     outputs = empty(draw, {"lstm": 6, "gru": 5, "rnn": 1}[name], 3, 4, 2)
     options, bias = ([0] if name == "rnn" else []), ([draw(2)] if name == "gru" else [])
-    run(name, 2, 2, *options, z, np.ascontiguousarray(U.T), *bias, *outputs, *empty(draw, 1, 3, U.shape[0]))
+    run(name, 2, 2, *options, z, np.ascontiguousarray(U.T), *bias, *outputs, draw(3, 2),
+        *empty(draw, 1, 3, U.shape[0]))  # fmt: skip
     at = np.isnan(outputs[0]).all(axis=2)
     assert at.tolist() == [[False] * 4, [False, False, True, True], [False] * 4]

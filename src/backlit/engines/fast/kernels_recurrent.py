@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from backlit.engines.fast.blas import gemm
-from backlit.engines.fast.jit import inlined, kernel
-from backlit.engines.fast.kernels_dense import product
+from backlit.engines.fast.jit import inlined, kernel, span
+from backlit.engines.fast.kernels_dense import SMALL, part, product
 from backlit.engines.fast.kernels_images import images_of
 from backlit.engines.fast.vector_gates import sigmoid
 from backlit.engines.fast.vector_math import tanh
@@ -15,22 +15,26 @@ Array = Any
 
 
 @inlined
-def times_states(n0: int, n1: int, t: int, h: Array, Ut: Array, more: Array) -> None:
-    """more[n] = U h[n, t], of the sequences n0 … n1; 0 before the first step."""
-    steps, units, wide = h.shape[1], h.shape[2], more.shape[1]
+def times_states(n0: int, n1: int, t: int, h: Array, Ut: Array, state: Array, more: Array) -> None:
+    """state[n] = h[n, t] side by side, as products of far rows are slow; more[n] = U h[n, t], 0 before the first."""
+    units, wide = h.shape[2], more.shape[1]
     if t < 0:
         more[n0:n1] = more.dtype.type(0)
     else:
-        product(False, n1 - n0, wide, units, h, (n0 * steps + t) * units, steps * units, Ut, 0, wide, more, n0 * wide,
-                wide, 64, 256)  # fmt: skip
+        for n in span(n0, n1):
+            for j in range(units):
+                state[n, j] = h[n, t, j]
+        product(False, n1 - n0, wide, units, state, n0 * units, units, Ut, 0, wide, more, n0 * wide, wide, 64, 256)
 
 
 @inlined
-def back_to_states(n0: int, n1: int, t: int, dz: Array, U: Array, back: Array) -> None:
-    """back[n] = Uᵀ δ[n, t], of the sequences n0 … n1."""
-    steps, wide, units = dz.shape[1], dz.shape[2], back.shape[1]
-    product(False, n1 - n0, units, wide, dz, (n0 * steps + t) * wide, steps * wide, U, 0, units, back, n0 * units,
-            units, 64, 128)  # fmt: skip
+def back_to_states(n0: int, n1: int, t: int, dz: Array, U: Array, delta: Array, back: Array) -> None:
+    """delta[n] = δ[n, t] side by side, and back[n] = Uᵀ delta[n]."""
+    wide, units = dz.shape[2], back.shape[1]
+    for n in span(n0, n1):
+        for j in range(wide):
+            delta[n, j] = dz[n, t, j]
+    product(False, n1 - n0, units, wide, delta, n0 * wide, wide, U, 0, units, back, n0 * units, units, 64, 128)
 
 
 # --- long short-term memory: a chunk of the sequences walks through time by itself ------------------------------------
@@ -39,13 +43,16 @@ def back_to_states(n0: int, n1: int, t: int, dz: Array, U: Array, back: Array) -
 @kernel
 def lstm(
     lo: int, hi: int, chunks: int, z: Array, Ut: Array, h: Array, c: Array, i: Array, f: Array, g: Array, o: Array,
-    more: Array,
+    state: Array, more: Array,
 ) -> None:  # fmt: skip
-    """i, f, o = σ(z + U h), g = tanh(z + U h), c = f c + i g, h = o tanh c from h = c = 0; Ut[U, 4U], more[N, 4U] = U h."""
+    """i, f, o = σ(z + U h), g = tanh(z + U h), c = f c + i g, h = o tanh c from h = c = 0.
+
+    Ut[U, 4U]; state[N, U] and more[N, 4U] = U h are those of one step.
+    """
     for chunk in range(lo, hi):
         n0, n1 = images_of(chunk, chunks, h.shape[0])
         for t in range(h.shape[1]):
-            times_states(n0, n1, t - 1, h, Ut, more)
+            times_states(n0, n1, t - 1, h, Ut, state, more)
             for n in range(n0, n1):
                 lstm_cell(
                     t, z[n, t], more[n], c[n, max(t - 1, 0)], h[n, t], c[n, t], i[n, t], f[n, t], g[n, t], o[n, t]
@@ -76,7 +83,7 @@ def lstm_cell(
 @kernel
 def lstm_grad(
     lo: int, hi: int, chunks: int, d: Array, U: Array, h: Array, c: Array, i: Array, f: Array, g: Array, o: Array,
-    dz: Array, back: Array, carried: Array,
+    dz: Array, delta: Array, back: Array, carried: Array,
 ) -> None:  # fmt: skip
     """dz = δ of every gate, backwards through time; back[N, U] = Uᵀ δ and carried[N, U] come from the step after."""
     for chunk in range(lo, hi):
@@ -86,7 +93,7 @@ def lstm_grad(
             for n in range(n0, n1):
                 lstm_cell_grad(t, d[n, t], c[n, max(t - 1, 0)], c[n, t], i[n, t], f[n, t], g[n, t], o[n, t], dz[n, t],
                                back[n], carried[n])  # fmt: skip
-            back_to_states(n0, n1, t, dz, U, back)
+            back_to_states(n0, n1, t, dz, U, delta, back)
 
 
 @inlined
@@ -113,16 +120,16 @@ def lstm_cell_grad(
 @kernel
 def gru(
     lo: int, hi: int, chunks: int, z: Array, Ut: Array, b_n: Array, h: Array, reset: Array, update: Array, new: Array,
-    q: Array, more: Array,
+    q: Array, state: Array, more: Array,
 ) -> None:  # fmt: skip
     """reset, update = σ(z + U h), q = U h + b_n, new = tanh(z + reset q), h = new + update (h - new) from h = 0.
 
-    Ut[U, 3U]; more[N, 3U] = U h.
+    Ut[U, 3U]; state[N, U] and more[N, 3U] = U h are those of one step.
     """
     for chunk in range(lo, hi):
         n0, n1 = images_of(chunk, chunks, h.shape[0])
         for t in range(h.shape[1]):
-            times_states(n0, n1, t - 1, h, Ut, more)
+            times_states(n0, n1, t - 1, h, Ut, state, more)
             for n in range(n0, n1):
                 gru_cell(t, z[n, t], more[n], b_n, h[n, max(t - 1, 0)], h[n, t], reset[n, t], update[n, t], new[n, t],
                          q[n, t])  # fmt: skip
@@ -148,7 +155,7 @@ def gru_cell(
 @kernel
 def gru_grad(
     lo: int, hi: int, chunks: int, d: Array, U: Array, h: Array, reset: Array, update: Array, new: Array, q: Array,
-    dz: Array, products: Array, back: Array, carried: Array,
+    dz: Array, products: Array, delta: Array, back: Array, carried: Array,
 ) -> None:  # fmt: skip
     """dz = δ of every gate and products = ∂L/∂(U h), backwards; back[N, U] = Uᵀ products, carried[N, U] by update."""
     for chunk in range(lo, hi):
@@ -158,7 +165,7 @@ def gru_grad(
             for n in range(n0, n1):
                 gru_cell_grad(t, d[n, t], h[n, max(t - 1, 0)], reset[n, t], update[n, t], new[n, t], q[n, t],
                               dz[n, t], products[n, t], back[n], carried[n])  # fmt: skip
-            back_to_states(n0, n1, t, products, U, back)
+            back_to_states(n0, n1, t, products, U, delta, back)
 
 
 @inlined
@@ -184,22 +191,24 @@ def gru_cell_grad(
 
 
 @kernel
-def rnn(lo: int, hi: int, chunks: int, relu: int, z: Array, Ut: Array, h: Array, more: Array) -> None:
+def rnn(lo: int, hi: int, chunks: int, relu: int, z: Array, Ut: Array, h: Array, state: Array, more: Array) -> None:
     """h = tanh(z + U h), or max(z + U h, 0) where ``relu``, from h = 0; more[N, U] = U h."""
     zero = z.dtype.type(0)
     for chunk in range(lo, hi):
         n0, n1 = images_of(chunk, chunks, h.shape[0])
         for t in range(h.shape[1]):
-            times_states(n0, n1, t - 1, h, Ut, more)
+            times_states(n0, n1, t - 1, h, Ut, state, more)
             for n in range(n0, n1):
-                a, add, state = z[n, t], more[n], h[n, t]
-                for j in range(state.size):
+                a, add, made = z[n, t], more[n], h[n, t]
+                for j in range(made.size):
                     s = a[j] + add[j]
-                    state[j] = (zero if s <= zero else s) if relu else tanh(s)
+                    made[j] = (zero if s <= zero else s) if relu else tanh(s)
 
 
 @kernel
-def rnn_grad(lo: int, hi: int, chunks: int, relu: int, d: Array, U: Array, h: Array, dz: Array, back: Array) -> None:
+def rnn_grad(
+    lo: int, hi: int, chunks: int, relu: int, d: Array, U: Array, h: Array, dz: Array, delta: Array, back: Array
+) -> None:
     """δ = (dh + Uᵀ δ of the step after) ⊙ f', which is (h > 0) where ``relu`` and 1 - h² else; back[N, U] = Uᵀ δ."""
     zero, one = d.dtype.type(0), d.dtype.type(1)
     for chunk in range(lo, hi):
@@ -207,11 +216,11 @@ def rnn_grad(lo: int, hi: int, chunks: int, relu: int, d: Array, U: Array, h: Ar
         back[n0:n1] = zero
         for t in range(h.shape[1] - 1, -1, -1):
             for n in range(n0, n1):
-                given, later, state, delta = d[n, t], back[n], h[n, t], dz[n, t]
+                given, later, state, error = d[n, t], back[n], h[n, t], dz[n, t]
                 for j in range(state.size):
                     slope = (zero if state[j] <= zero else one) if relu else one - state[j] * state[j]
-                    delta[j] = (given[j] + later[j]) * slope
-            back_to_states(n0, n1, t, dz, U, back)
+                    error[j] = (given[j] + later[j]) * slope
+            back_to_states(n0, n1, t, dz, U, delta, back)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -223,7 +232,9 @@ def recurrent_weights_grad(lo: int, hi: int, dz: Array, h: Array, dU: Array) -> 
     samples, steps, wide = dz.shape
     units = h.shape[2]
     dU[lo:hi] = dz.dtype.type(0)
-    for n in range(samples):
-        if steps > 1:
-            gemm(True, False, hi - lo, units, steps - 1, dz, (n * steps + 1) * wide + lo, wide, h, n * steps * units,
-                 units, 1.0, dU, lo * units, units)  # fmt: skip
+    high = part(hi - lo, SMALL // (units * steps))
+    for n in range(samples if steps > 1 else 0):
+        for first in range(lo, hi, high):
+            rows = min(high, hi - first)
+            gemm(True, False, rows, units, steps - 1, dz, (n * steps + 1) * wide + first, wide, h, n * steps * units,
+                 units, 1.0, dU, first * units, units)  # fmt: skip

@@ -10,7 +10,7 @@ from backlit.graph.graph import Node
 def lstm(low: Lowering, node: Node) -> None:
     """All steps of all sequences, a chunk of the sequences at a time."""
     z, turned, more = _given(low, node)
-    low.emit("lstm", low.chunks, z, turned, *map(low.value, node.outputs), more, extent=low.chunks,
+    low.emit("lstm", low.chunks, z, turned, *map(low.value, node.outputs), *more, extent=low.chunks,
              flops=_work(low, node), node=node)  # fmt: skip
 
 
@@ -19,7 +19,7 @@ def lstm_back(low: Lowering, node: Node) -> None:
     z, U = node.operands[:2]
     dz = low.scratch(node, "dz", low.graph.values[z].shape)
     low.emit("lstm_grad", low.chunks, low.grad(node.name), low.value(U), *map(low.value, node.outputs), dz,
-             *_states(low, node, "back", "carried"), extent=low.chunks, flops=_work(low, node), node=node)  # fmt: skip
+             *_later(low, node, "back", "carried"), extent=low.chunks, flops=_work(low, node), node=node)  # fmt: skip
     _weights_grad(low, node, dz)
     _move(low, z, dz)
 
@@ -27,7 +27,7 @@ def lstm_back(low: Lowering, node: Node) -> None:
 def gru(low: Lowering, node: Node) -> None:
     """All steps of all sequences, a chunk of the sequences at a time."""
     z, turned, more = _given(low, node)
-    low.emit("gru", low.chunks, z, turned, low.value(node.inputs[2]), *map(low.value, node.outputs), more,
+    low.emit("gru", low.chunks, z, turned, low.value(node.inputs[2]), *map(low.value, node.outputs), *more,
              extent=low.chunks, flops=_work(low, node), node=node)  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def gru_back(low: Lowering, node: Node) -> None:
     z, U, b_n = node.operands[:3]
     dz, products = (low.scratch(node, n, low.graph.values[z].shape) for n in ("dz", "products"))
     low.emit("gru_grad", low.chunks, low.grad(node.name), low.value(U), *map(low.value, node.outputs), dz, products,
-             *_states(low, node, "back", "carried"), extent=low.chunks, flops=_work(low, node), node=node)  # fmt: skip
+             *_later(low, node, "back", "carried"), extent=low.chunks, flops=_work(low, node), node=node)  # fmt: skip
     _weights_grad(low, node, products)
     if low.wants(b_n):
         rows, units = low.rows(products), low.size(low.value(b_n))
@@ -49,7 +49,7 @@ def gru_back(low: Lowering, node: Node) -> None:
 def rnn(low: Lowering, node: Node) -> None:
     """All steps of all sequences, a chunk of the sequences at a time."""
     z, turned, more = _given(low, node)
-    low.emit("rnn", low.chunks, _relu(node), z, turned, low.value(node.name), more, extent=low.chunks,
+    low.emit("rnn", low.chunks, _relu(node), z, turned, low.value(node.name), *more, extent=low.chunks,
              flops=_work(low, node), node=node)  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def rnn_back(low: Lowering, node: Node) -> None:
     z, U = node.operands[:2]
     dz = low.scratch(node, "dz", low.graph.values[z].shape)
     low.emit("rnn_grad", low.chunks, _relu(node), low.grad(node.name), low.value(U), low.value(node.name), dz,
-             *_states(low, node, "back"), extent=low.chunks, flops=_work(low, node), node=node)  # fmt: skip
+             *_later(low, node, "back"), extent=low.chunks, flops=_work(low, node), node=node)  # fmt: skip
     _weights_grad(low, node, dz)
     _move(low, z, dz)
 
@@ -67,13 +67,19 @@ def _relu(node: Node) -> int:
     return int(node.attributes["activation"] == "relu")
 
 
-def _given(low: Lowering, node: Node) -> tuple[str, str, str]:
-    """(z, Uᵀ, a place for U h), in the order in which the kernels take them."""
+def _given(low: Lowering, node: Node) -> tuple[str, str, list[str]]:
+    """(z, Uᵀ, [places for the state and U h of one step])."""
     z, U = map(low.value, node.operands[:2])
     wide, units = low.shape_of(U)
     turned = low.buffer(f"{U}_turned", (units, wide))
     low.emit("transpose", U, turned, extent=units, grain=CACHE_LINE, node=node)
-    return z, turned, low.scratch(node, "more", (low.shape_of(z)[0], wide))
+    return z, turned, [*_states(low, node, "state"), low.scratch(node, "more", (low.shape_of(z)[0], wide))]
+
+
+def _later(low: Lowering, node: Node, *names: str) -> list[str]:
+    """Places for the δ of one step, side by side, and for what it sends to the step before."""
+    z = low.graph.values[str(node.inputs[0])]
+    return [low.scratch(node, "delta", (z.shape[0], z.shape[2])), *_states(low, node, *names)]
 
 
 def _states(low: Lowering, node: Node, *names: str) -> list[str]:
