@@ -398,3 +398,38 @@ def test_refused(what):
 def test_what_models_say_of_themselves():
     assert repr(bl.Sequential(bl.Dense(2))).startswith("Sequential(Dense(")
     assert repr(bl.Model(two)) == "Model(two)"
+
+
+# --- how many samples at once -----------------------------------------------------------------------------------------
+
+
+def rows_seen(model, monkeypatch):
+    """The sizes of the batches that prediction walks through, filled in as it does."""
+    sizes = []
+    inner = bl.Model._predict_batch
+    monkeypatch.setattr(bl.Model, "_predict_batch", lambda self, a: sizes.append(len(a[0])) or inner(self, a))
+    return sizes
+
+
+def test_prediction_takes_a_thousand_samples_at_once_and_fewer_of_large_ones(monkeypatch):
+    small = bl.Sequential(bl.Dense(2)).build((3,))
+    sizes = rows_seen(small, monkeypatch)
+    small.predict(np.zeros((1500, 3)))
+    assert sizes == [1024, 476]
+    sizes.clear()
+    large = bl.Sequential(bl.Dense(1 << 17, "relu"), bl.Dense(1, init=0.0)).build((1,))
+    large.predict(np.zeros((300, 1)))
+    assert sizes == [255, 45], "a sample takes 2^20 bytes and 4 more, of 2^28 at once"
+
+
+def test_a_batch_size_that_is_given_counts(monkeypatch):
+    model = bl.Sequential(bl.Dense(2)).build((3,))
+    sizes = rows_seen(model, monkeypatch)
+    model.predict(np.zeros((5, 3)), batch_size=2)
+    assert sizes == [2, 2, 1]
+
+
+def test_however_many_at_once_the_numbers_are_the_same():
+    model = bl.Sequential(bl.Dense(4, "tanh"), bl.Dense(2)).build((3,), dtype="float64")
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    np.testing.assert_allclose(model.predict(X, batch_size=7), model.predict(X), rtol=1e-13)

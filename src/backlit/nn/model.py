@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,9 @@ Shapes = tuple[Shape, ...]
 
 GRAPHS_KEPT = 32
 """Staged graphs that a model keeps, those used last."""
+
+ROWS_AT_ONCE, BYTES_AT_ONCE = 1024, 1 << 28
+"""At inference as many samples are walked through together as give at most so many rows, and bytes of all values."""
 
 
 @dataclass(frozen=True)
@@ -221,20 +225,25 @@ class Model:
         loss, mass = signature.loss.stage(builder, output, target, weights)
         return builder, builder.graph((loss, output, mass))
 
-    def predict(self, X: Any, *, batch_size: int = 1024) -> Array:
+    def predict(self, X: Any, *, batch_size: int | None = None) -> Array:
         """The network's output for every sample of ``X`` (a tuple of arrays for several inputs), as at inference.
 
         ``X`` is x[N, *sample shape]; the result's first axis is N. With a classification loss these are logits. A
-        memory-mapped array, or the path of an ``.npy`` file, is read a batch at a time.
+        memory-mapped array, or the path of an ``.npy`` file, is read a batch at a time: ``batch_size`` samples, unless
+        told up to 1024, fewer where their values take more than 256 MiB.
         """
         X = opened(X)
         given = X if isinstance(X, tuple) else (X,)
         arrays = given if all(map(is_mapped, given)) else self.arrays(X)
+        size = batch_size or self._rows_at_once(self.arrays(tuple(a[:ROWS_AT_ONCE] for a in arrays)))
         parts = [
-            self._predict_batch(self.arrays(tuple(a[i : i + batch_size] for a in arrays)))
-            for i in range(0, len(arrays[0]), batch_size)
+            self._predict_batch(self.arrays(tuple(a[i : i + size] for a in arrays)))
+            for i in range(0, len(arrays[0]), size)
         ]
         return np.concatenate(parts)
+
+    def _rows_at_once(self, first: tuple[Array, ...]) -> int:
+        return rows_at_once(self.graph(tuple((a.shape, a.dtype.name) for a in first)), len(first[0]))
 
     def _predict_batch(self, arrays: tuple[Array, ...]) -> Array:
         graph = self.graph(tuple((a.shape, a.dtype.name) for a in arrays))
@@ -243,7 +252,7 @@ class Model:
         reference.require(graph, env)
         return reference.forward(graph, env)[graph.outputs[0]]
 
-    def predict_proba(self, X: Any, *, batch_size: int = 1024) -> Array:
+    def predict_proba(self, X: Any, *, batch_size: int | None = None) -> Array:
         """Softmax of the logits over the last axis; for a single logit its sigmoid."""
         from backlit import rules
 
@@ -289,6 +298,13 @@ class Sequential(Model):
     def __repr__(self) -> str:
         parts = [*map(repr, self.layers), *(() if self.trainable else ("trainable=False",))]
         return f"Sequential({', '.join(parts)})"
+
+
+def rows_at_once(graph: Graph, rows: int) -> int:
+    """How many samples to walk through together, where ``graph`` is that of so many."""
+    values = (graph.values[name] for node in graph.nodes for name in node.outputs)
+    size = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in values)
+    return max(1, min(rows, rows * BYTES_AT_ONCE // max(size, 1)))
 
 
 def _holders(builder: Builder, graph: Graph) -> dict[str, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from backlit.data.fingerprints import fingerprint
 from backlit.engines import reference
 from backlit.graph.graph import Graph
 from backlit.nn.losses import Loss
-from backlit.nn.model import Model
+from backlit.nn.model import ROWS_AT_ONCE, Model, rows_at_once
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,16 @@ def apply(
     return optim.apply(np, optimizer, params, clipped, slots, lr=lr, t=t)
 
 
-def evaluate(model: Model, loss: Loss, samples: Samples, *, batch_size: int = 1024) -> Outcome:
-    """Loss and outputs at inference, without gradients, over all ``samples``."""
-    found = Outcome()
-    for start in range(0, len(samples), batch_size):
-        part = samples.rows(slice(start, start + batch_size))
+def evaluate(model: Model, loss: Loss, samples: Samples, *, batch_size: int | None = None) -> Outcome:
+    """Loss and outputs at inference, without gradients, over all ``samples``: so many at once as prediction takes."""
+    found, size = Outcome(), batch_size or _rows_at_once(model, loss, samples.rows(slice(0, ROWS_AT_ONCE)))
+    for start in range(0, len(samples), size):
+        part = samples.rows(slice(start, start + size))
         graph = part.graph(model, loss, training=False)
         values = reference.forward(graph, reference.leaves(graph, model.params | model.state | part.given(graph)))
         _combine(found, [values[o] for o in graph.outputs], {}, part)
     return found
+
+
+def _rows_at_once(model: Model, loss: Loss, first: Samples) -> int:
+    return rows_at_once(first.graph(model, loss, training=False), len(first))
