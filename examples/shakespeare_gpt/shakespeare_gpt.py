@@ -29,7 +29,7 @@ class Setting(NamedTuple):
 
 SETTINGS = {
     "small": Setting(context=64, width=128, blocks=4, batch=12, steps=10_000, rate=2e-3),
-    "big": Setting(context=128, width=192, blocks=6, batch=16, steps=10_000, rate=1.5e-3, dropout=0.1),
+    "big": Setting(context=128, width=192, blocks=6, batch=16, steps=6_000, rate=1.5e-3, dropout=0.1),
     "lstm": Setting(context=64, width=128, blocks=0, batch=32, steps=10_000, rate=4e-3),
 }
 
@@ -50,8 +50,8 @@ def windows(ids: np.ndarray, length: int, every: int) -> tuple[np.ndarray, np.nd
 
 
 def train(ids: np.ndarray, symbols: int, s: Setting) -> bl.Run:
-    """Windows overlap, so that a character is met at several places of its window."""
-    X, y = windows(ids, s.context, 16)
+    """On windows that overlap, so that a character is met at four places; the steps are rounded to whole epochs."""
+    X, y = windows(ids, s.context, s.context // 4)
     schedule = bl.Warmup(bl.Cosine(s.rate, s.rate / 20), max(1, min(200, s.steps // 10)))
     return bl.fit(
         network(symbols, s), (X, y), loss="softmax_cross_entropy", epochs=max(1, round(s.steps * s.batch / len(X))),
@@ -63,7 +63,7 @@ def train(ids: np.ndarray, symbols: int, s: Setting) -> bl.Run:
 def surprise(model: bl.Model, ids: np.ndarray, context: int) -> np.ndarray:
     """[N, context]: -log p of each character, in nats; the text is cut into windows, each read from nothing."""
     X, y = windows(ids, context, context)
-    p = model.predict_proba(X, batch_size=64)
+    p = model.predict_proba(X)
     return -np.log(np.take_along_axis(p, y[..., None], -1)[..., 0])
 
 

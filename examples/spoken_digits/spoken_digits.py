@@ -66,7 +66,7 @@ def heard(X: np.ndarray, y: np.ndarray, test: np.ndarray, epochs: int) -> np.nda
         network(), (X[~test], y[~test]), loss="softmax_cross_entropy", epochs=epochs, batch_size=32, augment=changes,
         optimizer=bl.AdamW(bl.OneCycle(4e-3), weight_decay=0.02), engine="fast", record=False, seed=0, progress=False,
     )  # fmt: skip
-    return run.model.predict(X[test], batch_size=100).argmax(1)
+    return run.model.predict(X[test]).argmax(1)
 
 
 def png(image: np.ndarray) -> str:
