@@ -174,8 +174,8 @@ def test_two_programs_at_once_have_the_bits_they_have_alone(parts):
 @pytest.mark.parametrize("parts", [1, 2])
 def test_the_products_of_a_program_use_one_thread_of_blas_each(parts):
     before, each, seen = blas.threads(), job(1, parts), []
-    draw = each.program.low.closures["draw"]
-    each.program.low.closures["draw"] = lambda step: (seen.append(blas.threads()), draw(step))
+    clip = each.program.low.closures["clip"]
+    each.program.low.closures["clip"] = lambda step: (seen.append(blas.threads()), clip(step))
     try:
         blas.set_threads(2)
         each.steps(2)

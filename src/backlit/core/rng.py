@@ -24,6 +24,12 @@ def generator(seed: int, step: int, name: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=_key(seed, step, name, 16)))
 
 
+def key_words(seed: int, step: int, name: str) -> tuple[int, int]:
+    """The two words of 64 bits that are the key of :func:`generator`, the lower first."""
+    key = _key(seed, step, name, 16)
+    return key & 0xFFFFFFFFFFFFFFFF, key >> 64
+
+
 def _key(seed: int, step: int, name: str, size: int) -> int:
     return int.from_bytes(blake2b(f"{seed}|{step}|{name}".encode(), digest_size=size).digest(), "little")
 

@@ -15,8 +15,8 @@ import numpy as np
 from backlit import optim
 from backlit.core.environment import available_memory
 from backlit.core.errors import InputError
+from backlit.core.rng import key_words
 from backlit.core.types import Array
-from backlit.engines import reference
 from backlit.engines.fast import blas, families, machine_code, team
 from backlit.engines.fast.jit import KERNELS
 from backlit.engines.fast.kernels_loss import CHUNK
@@ -86,7 +86,8 @@ class Program:
         """What goes into and comes out of a call, for all its steps, and the counters that threads meet by."""
         steps, rows = self.longest, self.graph.values[self.graph.inputs[0]].shape[0]
         counters, squares = np.zeros(team.COUNTERS, np.int64), -(-self.vectors.grads.size // CHUNK)
-        return {
+        keys = {self._keys(name): np.zeros((steps, 2), np.uint64) for name in self.graph.masks}
+        return keys | {
             "order": np.zeros(steps * rows, np.int64), "rates": np.zeros(steps), "clock": np.zeros(1, np.int64),
             "losses": np.zeros(steps), "masses": np.zeros(steps), "norms": np.zeros(steps),
             "outputs": np.zeros((steps, output), self.vectors.params.dtype), "sums": np.zeros(squares),
@@ -132,8 +133,9 @@ class Program:
             shape = g.values[name].shape
             rows = low.shaped(identifier(name), "gathered", (shape[0], math.prod(shape[1:])))
             low.emit("gather", f"all_{identifier(name)}", "order", rows, extent=shape[0])
-        if g.masks:
-            self._python("draw", self._draw)
+        for name, mask in g.masks.items():
+            flat = low.flat(identifier(name))
+            low.emit("dropout_mask", self._keys(name), flat, float(mask.rate), extent=-(-low.size(flat) // 4), grain=4)
         listed(g, low, self.looking)
         if self.looking is not None:
             self.looking.gradients(low)
@@ -251,6 +253,7 @@ class Program:
         into, steps = self.results, len(rates)
         into["looked"][:steps] = 0
         into["order"][: len(order)], into["rates"][:steps], into["clock"][0] = order, rates, first
+        self._prepare_keys(steps)
         given = {f"all_{identifier(n)}": data[n].reshape(len(data[n]), -1) for n in self.graph.inputs}
         made = self._interpret(given, steps) if numba.config.DISABLE_JIT else self._execute(given, steps)
         return {n: into[n][:made].copy() for n in _MADE}
@@ -299,10 +302,14 @@ class Program:
         counted = (step,) if machine_code.takes_step(call.kernel) else ()
         KERNELS[call.kernel](0, call.extent, *counted, *self.arguments(call, given))
 
-    def _draw(self, step: int) -> None:
-        """Draw the dropout masks of a step."""
+    def _keys(self, mask: str) -> str:
+        """The buffer of a dropout mask's keys, one for each step of a call."""
+        return f"keys_of_{identifier(mask)}"
+
+    def _prepare_keys(self, steps: int) -> None:
         for name in self.graph.masks:
-            self.batch[name][...] = reference.draw_mask(self.graph, name, self.seed, self._number(step))
+            keys = [key_words(self.seed, self._number(step), name) for step in range(steps)]
+            self.results[self._keys(name)][:steps] = keys
 
     def _number(self, step: int) -> int:
         return int(self.results["clock"][0]) + step
