@@ -17,7 +17,7 @@ import numpy as np
 
 import backlit as bl
 
-FRAMES, BANDS, WINDOW, HOP, RATE = 64, 40, 256, 128, 8000
+FRAMES, BANDS, WINDOW, HOP, RATE = 64, 40, 256, 96, 8000
 
 
 def recordings(source: Path) -> list[tuple[int, str, int, np.ndarray]]:
