@@ -32,6 +32,7 @@ MODELS = {
     "convolution, relu, pooling": lambda: bl.Sequential(C(4, 5, activation="relu"), P(2), bl.Flatten(), bl.Dense(3)),
     "pooling with a rest": lambda: bl.Sequential(C(8, 3), bl.ReLU(), P((3, 2)), C(9, 3), bl.GlobalAvgPool2D()),
     "pooling that overlaps": lambda: bl.Sequential(C(4, 3), bl.ReLU(), P(3, stride=1), bl.GlobalAvgPool2D()),
+    "padded pooling": lambda: bl.Sequential(C(4, 3), P(3, stride=2, padding="same"), bl.GlobalAvgPool2D()),
     "3 × 3, twice": lambda: bl.Sequential(C(8, 3, activation="relu"), C(9, 3, padding="valid"), bl.GlobalAvgPool2D()),
     "strides and dilation": lambda: bl.Sequential(C(9, 3, stride=2), C(4, (2, 3), dilation=2), bl.GlobalAvgPool2D()),
     "no bias": lambda: bl.Sequential(C(8, 3, bias=False), C(8, 3, bias=False), bl.GlobalAvgPool2D()),

@@ -12,15 +12,15 @@ pytest.importorskip("numba")
 from backlit.engines.fast import kernels_norms
 from engines.kernel_calls import close, untested, wide
 
-EPS, UNITS = 1e-3, 64
+EPS, UNITS, CHUNKS = 1e-3, 64, 3
 ROWS = [(1, 1), (5, 3), (2, 17), (140, 2)]
 """Shapes of x: fewer rows than chunks, and more than a block among them."""
 
 
-def moments(run, x, chunks=3):
-    sums, (mean, var) = np.full((chunks, 5, x.shape[1]), nan, x.dtype), np.full((2, x.shape[1]), nan, x.dtype)
+def moments(run, x):
+    sums, (mean, var) = np.full((CHUNKS, 5, x.shape[1]), nan, x.dtype), np.full((2, x.shape[1]), nan, x.dtype)
     sums[:, :4] = 0.5
-    run("moments", chunks, x, sums)
+    run("moments", CHUNKS, x, sums)
     run("merge_moments", x.shape[1], sums, len(x), mean, var)
     return mean, var
 
@@ -64,12 +64,12 @@ def test_batchnorm(run, draw, rows, relu):
 
 
 @pytest.mark.parametrize("relu", [0, 1])
-def test_batchnorm_gradients(run, draw, rows, relu, chunks=3):
+def test_batchnorm_gradients(run, draw, rows, relu):
     d, y, gamma = draw(*rows.shape), np.maximum(draw(*rows.shape), 0), draw(rows.shape[1])
-    mean, var, sums = rows.mean(0), rows.var(0), np.zeros((chunks, 4, rows.shape[1]), rows.dtype)
+    mean, var, sums = rows.mean(0), rows.var(0), np.zeros((CHUNKS, 4, rows.shape[1]), rows.dtype)
     x, kept, g, m, v = wide(rows, np.where(y > 0, d, 0) if relu else d, gamma, mean, var)
     xhat = normalised(x, m, v)
-    run("batchnorm_sums", chunks, relu, d, rows, y, mean, var, sums, EPS)
+    run("batchnorm_sums", CHUNKS, relu, d, rows, y, mean, var, sums, EPS)
     close(d, kept, rows.dtype, 0)
     dgamma, dbeta = sums.sum(0)[:2]
     close(dgamma, (kept * xhat).sum(0), rows.dtype, UNITS)
@@ -97,11 +97,11 @@ def test_layernorm(run, draw, rows):
     close(y, g * normalised(x, x.mean(1, keepdims=True), x.var(1, keepdims=True)) + b, rows.dtype, UNITS)
 
 
-def test_layernorm_gradients(run, draw, rows, chunks=3):
+def test_layernorm_gradients(run, draw, rows):
     d, gamma, dx = draw(*rows.shape), draw(rows.shape[1]), np.full_like(rows, nan)
-    mean, var, sums = rows.mean(1), rows.var(1), np.zeros((chunks, 4, rows.shape[1]), rows.dtype)
+    mean, var, sums = rows.mean(1), rows.var(1), np.zeros((CHUNKS, 4, rows.shape[1]), rows.dtype)
     run("layernorm_grad", len(rows), d, rows, gamma, mean, var, dx, EPS)
-    run("layernorm_sums", chunks, d, rows, mean, var, sums, EPS)
+    run("layernorm_sums", CHUNKS, d, rows, mean, var, sums, EPS)
     x, dy, g, m, v = wide(rows, d, gamma, mean[:, None], var[:, None])
     xhat, upon = normalised(x, m, v), dy * g
     common = upon.mean(1, keepdims=True) + xhat * (upon * xhat).mean(1, keepdims=True)

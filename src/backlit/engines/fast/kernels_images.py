@@ -27,46 +27,56 @@ def sum_chunks(lo: int, hi: int, parts: Array, total: Array) -> None:
             total[i] += parts[chunk, i]
 
 
-# --- pooling: no padding ----------------------------------------------------------------------------------------------
+# --- pooling: what is padded is never the maximum, and counts as 0 in an average --------------------------------------
+
+
+@inlined
+def on(x: Array, h: int, w: int) -> bool:
+    """Whether row h and column w lie on the image."""
+    return bool(0 <= h < x.shape[1] and 0 <= w < x.shape[2])
 
 
 @kernel
-def max_pool2d(lo: int, hi: int, x: Array, y: Array, at: Array, kh: int, kw: int, sh: int, sw: int) -> None:
+def max_pool2d(
+    lo: int, hi: int, x: Array, y: Array, at: Array, kh: int, kw: int, sh: int, sw: int, top: int, left: int
+) -> None:
     """y = the maximum of each window, ``at`` its place in the window, the first of equal ones; images lo … hi."""
     for n in span(lo, hi):
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
-                for c in range(y.shape[3]):
-                    y[n, i, j, c] = x[n, i * sh, j * sw, c]
-                    at[n, i, j, c] = y.dtype.type(0)
-                for k in range(1, kh * kw):
-                    place = y.dtype.type(k)
-                    for c in range(y.shape[3]):
-                        t, best = x[n, i * sh + k // kw, j * sw + k % kw, c], y[n, i, j, c]
-                        higher = (t > best) | np.isnan(t)
-                        y[n, i, j, c] = t if higher else best
-                        at[n, i, j, c] = place if t > best else at[n, i, j, c]
+                best, first = y[n, i, j], at[n, i, j]
+                best[:], first[:] = -np.inf, y.dtype.type(0)
+                for h in range(max(i * sh - top, 0), min(i * sh - top + kh, x.shape[1])):
+                    for w in range(max(j * sw - left, 0), min(j * sw - left + kw, x.shape[2])):
+                        seen, place = x[n, h, w], y.dtype.type((h - i * sh + top) * kw + w - j * sw + left)
+                        for c in span(0, y.shape[3]):
+                            t, most = seen[c], best[c]
+                            best[c] = t if (t > most) | np.isnan(t) else most
+                            first[c] = place if t > most else first[c]
 
 
 @kernel
 def max_pool2d_grad(
-    lo: int, hi: int, relu: int, d: Array, y: Array, at: Array, dx: Array, kh: int, kw: int, sh: int, sw: int
-) -> None:
+    lo: int, hi: int, relu: int, d: Array, y: Array, at: Array, dx: Array, kh: int, kw: int, sh: int, sw: int, top: int,
+    left: int,
+) -> None:  # fmt: skip
     """dx: every maximum's place takes its δ, none where ``relu`` and y = 0; images lo … hi."""
-    dx[lo:hi] = d.dtype.type(0)
     zero = d.dtype.type(0)
+    dx[lo:hi] = zero
     for n in span(lo, hi):
         for i in range(d.shape[1]):
             for j in range(d.shape[2]):
-                for k in range(kh * kw):
-                    place, there = d.dtype.type(k), dx[n, i * sh + k // kw, j * sw + k % kw]
-                    for c in range(d.shape[3]):
-                        t, off = d[n, i, j, c], (relu != 0) & (y[n, i, j, c] <= zero)
-                        there[c] += zero if off | (at[n, i, j, c] != place) else t
+                share, best, first = d[n, i, j], y[n, i, j], at[n, i, j]
+                for h in range(max(i * sh - top, 0), min(i * sh - top + kh, dx.shape[1])):
+                    for w in range(max(j * sw - left, 0), min(j * sw - left + kw, dx.shape[2])):
+                        there, place = dx[n, h, w], d.dtype.type((h - i * sh + top) * kw + w - j * sw + left)
+                        for c in span(0, d.shape[3]):
+                            t, off = share[c], (relu != 0) & (best[c] <= zero)
+                            there[c] += zero if off | (first[c] != place) else t
 
 
 @kernel
-def avg_pool2d(lo: int, hi: int, x: Array, y: Array, kh: int, kw: int, sh: int, sw: int) -> None:
+def avg_pool2d(lo: int, hi: int, x: Array, y: Array, kh: int, kw: int, sh: int, sw: int, top: int, left: int) -> None:
     """y = the mean of each window; images lo … hi."""
     scale = y.dtype.type(1.0 / (kh * kw))
     y[lo:hi] = y.dtype.type(0)
@@ -74,12 +84,16 @@ def avg_pool2d(lo: int, hi: int, x: Array, y: Array, kh: int, kw: int, sh: int, 
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
                 for k in range(kh * kw):
-                    for c in range(y.shape[3]):
-                        y[n, i, j, c] += scale * x[n, i * sh + k // kw, j * sw + k % kw, c]
+                    h, w = i * sh - top + k // kw, j * sw - left + k % kw
+                    if on(x, h, w):
+                        for c in range(y.shape[3]):
+                            y[n, i, j, c] += scale * x[n, h, w, c]
 
 
 @kernel
-def avg_pool2d_grad(lo: int, hi: int, d: Array, dx: Array, kh: int, kw: int, sh: int, sw: int) -> None:
+def avg_pool2d_grad(
+    lo: int, hi: int, d: Array, dx: Array, kh: int, kw: int, sh: int, sw: int, top: int, left: int
+) -> None:
     """dx: every place of a window takes an equal share of its δ; images lo … hi."""
     scale = d.dtype.type(1.0 / (kh * kw))
     dx[lo:hi] = d.dtype.type(0)
@@ -87,8 +101,10 @@ def avg_pool2d_grad(lo: int, hi: int, d: Array, dx: Array, kh: int, kw: int, sh:
         for i in range(d.shape[1]):
             for j in range(d.shape[2]):
                 for k in range(kh * kw):
-                    for c in range(d.shape[3]):
-                        dx[n, i * sh + k // kw, j * sw + k % kw, c] += scale * d[n, i, j, c]
+                    h, w = i * sh - top + k // kw, j * sw - left + k % kw
+                    if on(dx, h, w):
+                        for c in range(d.shape[3]):
+                            dx[n, h, w, c] += scale * d[n, i, j, c]
 
 
 @kernel

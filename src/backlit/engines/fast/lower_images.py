@@ -73,13 +73,12 @@ def _over_places(low: Lowering, node: Node) -> bool:
 
 
 def _window(node: Node) -> tuple[int, ...]:
-    return (*node.attributes["kernel"], *node.attributes["stride"])
+    """kh, kw, sh, sw, top, left."""
+    a = node.attributes
+    (top, _), (left, _) = a["padding"]
+    return (*a["kernel"], *a["stride"], top, left)
 
 
-def _unpadded(_: Lowering, node: Node) -> bool:
-    return all(width == 0 for pair in node.attributes["padding"] for width in pair)
-
-
-lower("max_pool2d", max_pool, max_pool_back, _unpadded)
-lower("avg_pool2d", avg_pool, avg_pool_back, _unpadded)
+lower("max_pool2d", max_pool, max_pool_back)
+lower("avg_pool2d", avg_pool, avg_pool_back)
 lower("mean", mean, mean_back, _over_places)
