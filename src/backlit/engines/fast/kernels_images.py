@@ -30,12 +30,6 @@ def sum_chunks(lo: int, hi: int, parts: Array, total: Array) -> None:
 # --- pooling: what is padded is never the maximum, and counts as 0 in an average --------------------------------------
 
 
-@inlined
-def on(x: Array, h: int, w: int) -> bool:
-    """Whether row h and column w lie on the image."""
-    return bool(0 <= h < x.shape[1] and 0 <= w < x.shape[2])
-
-
 @kernel
 def max_pool2d(
     lo: int, hi: int, x: Array, y: Array, at: Array, kh: int, kw: int, sh: int, sw: int, top: int, left: int
@@ -83,9 +77,8 @@ def avg_pool2d(lo: int, hi: int, x: Array, y: Array, kh: int, kw: int, sh: int, 
     for n in span(lo, hi):
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
-                for k in range(kh * kw):
-                    h, w = i * sh - top + k // kw, j * sw - left + k % kw
-                    if on(x, h, w):
+                for h in range(max(i * sh - top, 0), min(i * sh - top + kh, x.shape[1])):
+                    for w in range(max(j * sw - left, 0), min(j * sw - left + kw, x.shape[2])):
                         for c in range(y.shape[3]):
                             y[n, i, j, c] += scale * x[n, h, w, c]
 
@@ -100,9 +93,8 @@ def avg_pool2d_grad(
     for n in span(lo, hi):
         for i in range(d.shape[1]):
             for j in range(d.shape[2]):
-                for k in range(kh * kw):
-                    h, w = i * sh - top + k // kw, j * sw - left + k % kw
-                    if on(dx, h, w):
+                for h in range(max(i * sh - top, 0), min(i * sh - top + kh, dx.shape[1])):
+                    for w in range(max(j * sw - left, 0), min(j * sw - left + kw, dx.shape[2])):
                         for c in range(d.shape[3]):
                             dx[n, h, w, c] += scale * d[n, i, j, c]
 
