@@ -227,7 +227,7 @@ def test_a_walk_prints_itself():
     assert "down to the data" in str(found)
     with use_language("zh"):
         assert "沿链式法则" in str(found)
-    assert found._repr_html_().count("<p>") == len(found)
+    assert found._repr_html_().count("<p><b>") == len(found)
 
 
 # --- the box opened -------------------------------------------------------------------------------------------------

@@ -78,6 +78,35 @@ SEQUENCES = {
 }
 
 
+IMAGES = {
+    "convolution": bl.Conv2D(4, 3, (2, 1), groups=2, activation="relu"),
+    "padded by hand": bl.Conv2D(2, (3, 2), padding=((1, 1), (0, 1)), dilation=2),
+    "transposed": bl.ConvTranspose2D(3, 2, 2),
+    "rows of an image": bl.Sequential(bl.Reshape((8, 8)), bl.Conv1D(4, 3), bl.MaxPool1D(2)),
+    "pools": bl.Sequential(bl.MaxPool2D(2), bl.AvgPool2D((2, 1)), bl.AdaptiveAvgPool2D(1)),
+    "means": bl.Sequential(bl.UpSample2D(2), bl.GlobalAvgPool2D()),
+    "norms": bl.Sequential(bl.GroupNorm(2), bl.InstanceNorm(1e-3)),
+    "normed weights": bl.Sequential(bl.Flatten(), bl.WeightNorm(bl.Dense(3)), bl.SpectralNorm(bl.Dense(2))),
+    "depth": bl.StochasticDepth(0.2),
+    "recurrence": bl.Sequential(
+        bl.Reshape((8, 8)),
+        bl.RNN(4),
+        bl.LSTM(3, bidirectional=True),
+        bl.GRU(2, False, layers=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_every_layer_of_images_comes_back(kind, tmp_path):
+    images = np.random.default_rng(0).normal(size=(3, 4, 8, 2))
+    model = used(bl.Sequential(IMAGES[kind], bl.Flatten(), bl.Dense(2)).build((4, 8, 2), seed=9, dtype="float64"))
+    loaded = round_trip(model, tmp_path)
+    same(loaded, model)
+    assert repr(loaded) == repr(model)
+    np.testing.assert_array_equal(loaded.predict(images), model.predict(images))
+
+
 @pytest.mark.parametrize("kind", SEQUENCES)
 def test_every_layer_of_sequences_comes_back(kind, tmp_path):
     model = used(bl.Sequential(SEQUENCES[kind], bl.Flatten(), bl.Dense(2)).build((5,), seed=9))
@@ -105,7 +134,7 @@ def test_every_initializer_comes_back(init, tmp_path):
 
 
 def test_every_kind_of_layer_is_tried_above():
-    parts = [p for part in (LAYERS | SEQUENCES).values() for p in (part, *getattr(part, "layers", ()))]
+    parts = [p for part in (LAYERS | SEQUENCES | IMAGES).values() for p in (part, *getattr(part, "layers", ()))]
     tried = {type(part).__name__ for part in parts}
     own = bl.Layer.KINDS.keys() & set(bl.__all__)
     assert own - {"Add", "Concatenate", "TransformerDecoderBlock"} <= tried  # these take several inputs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -24,6 +24,10 @@ EXPANSIONS = 4000
 
 _REST = ("…",)
 """In place of the entries of the paths that are not followed."""
+
+
+ROUNDING = 1e-9
+"""A share of a gradient below this is the rounding of its terms."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def _search(trace: Trace, start: Entry, limit: int) -> tuple[list[Path], list[_B
     known: dict[Entry, dict[Entry, float]] = {}
     order = count()
     heap = [(0.0, next(order), _Begun((start,), ()))]
-    ended: list[Path] = []
+    ended, held = list[Path](), list[_Begun]()
     while heap and len(ended) < limit and len(known) < EXPANSIONS:
         _, _, path = heapq.heappop(heap)
         here = path.steps[-1]
@@ -110,20 +114,35 @@ def _search(trace: Trace, start: Entry, limit: int) -> tuple[list[Path], list[_B
             continue
         if here not in known:
             known[here] = _steps(trace, here)
+        rest = _unfollowed(trace, here, known[here])
+        if abs(rest) > ROUNDING:
+            held.append(_Begun(path.steps, (*path.factors, rest)))
         for following, factor in known[here].items():
             longer = _Begun((*path.steps, following), (*path.factors, factor))
             heapq.heappush(heap, (-abs(longer.product * _gradient(trace, following)), next(order), longer))
-    return ended, [path for _, _, path in heap]
+    return ended, [*held, *(path for _, _, path in heap)]
 
 
 def _steps(trace: Trace, entry: Entry) -> dict[Entry, float]:
-    """Where a gradient comes from: entry -> local derivative, so that Σ derivative · ∂L/∂(entry) is the gradient."""
+    """Where a gradient comes from: entry -> local derivative, so that Σ derivative · ∂L/∂(entry) is the gradient.
+
+    Terms that hold several gradients, as of a recursion through time, are no path by themselves and left out.
+    """
     receipt = explain(trace, entry)
     carried: dict[Entry, float] = {}
     for term in receipt.terms:
-        above = next((e for e, _ in term.operands if e.kind == "grad"), _loss(trace))
-        carried[above] = carried.get(above, 0.0) + term.value
-    return {e: value / _gradient(trace, e) for e, value in carried.items() if value}
+        above = {e for e, _ in term.operands if e.kind == "grad"} or {_loss(trace)}
+        if len(above) == 1:
+            (only,) = above
+            carried[only] = carried.get(only, 0.0) + term.value
+    gradients = {e: _gradient(trace, e) for e, value in carried.items() if value}
+    return {e: carried[e] / gradient for e, gradient in gradients.items() if gradient}
+
+
+def _unfollowed(trace: Trace, entry: Entry, steps: Mapping[Entry, float]) -> float:
+    """The share of an entry's gradient that no step leads on from."""
+    gradient = _gradient(trace, entry)
+    return 1.0 - sum(f * _gradient(trace, e) for e, f in steps.items()) / gradient if gradient else 0.0
 
 
 def _loss(trace: Trace) -> Entry:
