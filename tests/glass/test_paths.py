@@ -233,7 +233,7 @@ def one_sided(trace, before, after):
 
 
 SCANS = {"rnn", "lstm", "gru"}
-"""Rules whose first step leads on through time inside the rule: an entry's direct share is no derivative of an output."""
+"""Rules that lead on through time inside themselves: an entry's direct share is no derivative of an output."""
 STEEP = 1e6
 """Factors from which a difference quotient's own step is too wide to see them."""
 

@@ -61,7 +61,7 @@ def built(layer, sample, *, seed=3, masked=False):
     return model
 
 
-def compare(model, made, X, y, out, kind, **settings):  # noqa: PLR0917 -- two models and what they are compared on
+def compare(model, made, X, y, out, kind, **settings):
     """Outputs, and the gradients of the mean squared error of ``out``, PyTorch's output for the same X."""
     import torch
 

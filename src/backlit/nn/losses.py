@@ -312,7 +312,7 @@ class CTC(Loss):
     ) -> tuple[Symbolic, ...]:
         return builder.add(self.rule, output, target, None, None, weights, name="loss", blank=self.blank)
 
-    def target(self, y: Any, dtype: str) -> Any:
+    def target(self, y: Any, dtype: str) -> Any:  # noqa: ARG002  labels stay integers
         array = np.asarray(y)
         if array.dtype.kind not in "iu":
             raise InputError("ctc_labels", where="y", got=f"y{list(array.shape)}: {array.dtype}")

@@ -39,7 +39,8 @@ def subscripts(node: ast.Subscript) -> list[ast.expr]:
 
 def index_name(node: ast.expr) -> str:
     """The letter of an index, starred, bounded (``p < k``) or neither; FormulaError where it is none."""
-    inner = node.value if isinstance(node, ast.Starred) else node.left if bound_of(node) is not None else node
+    bounded = isinstance(node, ast.Compare) and bound_of(node) is not None
+    inner = node.value if isinstance(node, ast.Starred) else node.left if bounded else node
     if not isinstance(inner, ast.Name):
         raise FormulaError(f"{ast.unparse(node)} is not an index; write a letter, or *letter")
     return inner.id
@@ -47,8 +48,9 @@ def index_name(node: ast.expr) -> str:
 
 def bound_of(node: ast.AST) -> ast.expr | None:
     """``k`` for the index ``p < k``, which runs from 0 to k - 1; None where the arrays tell how far an index runs."""
-    bounded = isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and len(node.ops) == 1
-    return node.comparators[0] if bounded and isinstance(node.ops[0], ast.Lt) else None
+    if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Name) or len(node.ops) != 1:
+        return None
+    return node.comparators[0] if isinstance(node.ops[0], ast.Lt) else None
 
 
 def is_calculated(item: ast.expr) -> bool:

@@ -24,7 +24,7 @@ def backward(xp: Namespace, dz: Array, *, x: Array, W: Array) -> tuple[Array, Ar
 
 
 def _product(xp: Namespace, x: Array, W: Array) -> Array:
-    """x W as one product of matrices: of arrays with more axes, NumPy makes many small ones."""
+    """One product of matrices: of arrays with more axes, NumPy makes many small ones."""
     if x.ndim <= 2:
         return xp.matmul(x, W)
     return xp.reshape(xp.matmul(xp.reshape(x, (-1, x.shape[-1])), W), (*x.shape[:-1], W.shape[1]))

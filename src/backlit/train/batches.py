@@ -38,7 +38,6 @@ class Batches:
         stop = min(start + self.batch_size * self.accumulate, self.samples)
         return (order[i : min(i + self.batch_size, stop)] for i in range(start, stop, self.batch_size))
 
-
     def count(self, step: int, steps: int) -> int:
         """The number of samples of some steps from ``step`` on, all in one epoch."""
         size = self.batch_size * self.accumulate
