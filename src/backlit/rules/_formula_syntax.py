@@ -39,8 +39,11 @@ def subscripts(node: ast.Subscript) -> list[ast.expr]:
 
 def index_name(node: ast.expr) -> str:
     """The letter of an index, starred, bounded (``p < k``) or neither; FormulaError where it is none."""
-    bounded = isinstance(node, ast.Compare) and bound_of(node) is not None
-    inner = node.value if isinstance(node, ast.Starred) else node.left if bounded else node
+    inner: ast.expr = node
+    if isinstance(node, ast.Starred):
+        inner = node.value
+    elif isinstance(node, ast.Compare) and bound_of(node) is not None:
+        inner = node.left
     if not isinstance(inner, ast.Name):
         raise FormulaError(f"{ast.unparse(node)} is not an index; write a letter, or *letter")
     return inner.id
