@@ -9,7 +9,7 @@ import numpy as np
 
 import backlit as bl
 
-EPOCHS = 10
+EPOCHS = 18
 
 
 def convolved(filters: int) -> list[bl.Layer]:

@@ -13,7 +13,7 @@ import numpy as np
 
 import backlit as bl
 
-EPOCHS, TRAINING, SIDE = 6, 267, 128
+EPOCHS, TRAINING, SIDE = 10, 267, 128
 FILE = Path(os.environ.get("BACKLIT_DATA", ".")) / "dsb2018_nuclei" / "stage1_train_256.npz"
 
 
@@ -38,9 +38,9 @@ def unet(x: Any) -> Any:
 
 
 def standardised(images: np.ndarray) -> np.ndarray:
-    """images[N, H, W, 1] with mean 0 and deviation 1 each: the microscopes' exposures differ."""
-    x = images.astype(np.float32)[..., None]
-    return (x - x.mean(axis=(1, 2, 3), keepdims=True)) / (x.std(axis=(1, 2, 3), keepdims=True) + 1)
+    """Logarithms of images, [N, H, W, 1], with mean 0 and deviation 1 each: the microscopes' exposures differ."""
+    x = np.log1p(images.astype(np.float32))[..., None]
+    return (x - x.mean(axis=(1, 2, 3), keepdims=True)) / (x.std(axis=(1, 2, 3), keepdims=True) + 0.1)
 
 
 def windows(images: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ def png(image: np.ndarray) -> bytes:
 def picture(images: np.ndarray, true: np.ndarray, found: np.ndarray) -> bytes:
     """Columns of image, mask, and what was found: white right, red missed, blue too much."""
     bright = images[..., 0] - images.min(axis=(1, 2, 3))[:, None, None]
-    grey = (255 * np.sqrt(bright / bright.max(axis=(1, 2), keepdims=True))).astype(np.uint8)
+    grey = (255 * bright / bright.max(axis=(1, 2), keepdims=True)).astype(np.uint8)
     rows = [grey, 255 * true.astype(np.uint8)]
     colours = np.uint8([[0, 0, 0], [255, 70, 60], [70, 120, 255], [255, 255, 255]])[true + 2 * found]
     tiles = [*(np.repeat(r[..., None], 3, axis=-1) for r in rows), colours]
