@@ -13,7 +13,7 @@ import numpy as np
 
 import backlit as bl
 
-EPOCHS, TRAINING, SIDE = 10, 267, 128
+EPOCHS, TRAINING, SIDE = 7, 267, 128
 FILE = Path(os.environ.get("BACKLIT_DATA", ".")) / "dsb2018_nuclei" / "stage1_train_256.npz"
 
 
