@@ -23,17 +23,24 @@ units of work it has, in what multiples they are shared out, whether the call be
 every how many-th step of the run it is done."""
 ARRIVED, ROUND, STOP, GIVEN_UP, FIRST, COUNTERS = 0, 16, 32, 48, 64, 80
 """Entries of the shared counters, each on a cache line of its own; FIRST is the number, from 1, of the first step."""
-PATIENCE = 4000
-"""How many times to look before giving the core away."""
+PATIENCE, TRUST = 4000, 4000
+"""How many times to look before giving the core away, and how many times to give it away before sleeping: another
+program has the core that the others need."""
 
 
-def _yielding() -> Any:
-    library, name = (ctypes.WinDLL("kernel32"), "SwitchToThread") if sys.platform == "win32" else (ctypes.CDLL(None), "sched_yield")  # type: ignore[attr-defined,unused-ignore]  # fmt: skip  # noqa: E501
-    llvm.add_symbol("backlit_yield", ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
-    return types.ExternalFunction("backlit_yield", types.int32())
+def _of_system(name: str, of_windows: str, *takes: Any) -> Any:
+    """A function of the operating system that compiled code calls."""
+    windows = sys.platform == "win32"
+    library = ctypes.WinDLL("kernel32") if windows else ctypes.CDLL(None)  # type: ignore[attr-defined,unused-ignore]
+    code = ctypes.cast(getattr(library, of_windows if windows else name), ctypes.c_void_p).value
+    llvm.add_symbol(f"backlit_{name}", code)
+    return types.ExternalFunction(f"backlit_{name}", types.int32(*takes))
 
 
-_yield = _yielding()
+_yield = _of_system("sched_yield", "SwitchToThread")
+_sleep = _of_system("usleep", "Sleep", types.uint32)
+_NAP = 1 if sys.platform == "win32" else 50
+"""A millisecond there, microseconds elsewhere."""
 
 
 @njit(nogil=True, inline="always")
@@ -49,7 +56,9 @@ def meet(shared: Array, parts: int) -> None:
         return
     while fetch(shared.ctypes.data + 8 * ROUND) == turn and not fetch(given_up):
         looked += 1
-        if looked > PATIENCE:
+        if looked > PATIENCE + TRUST:
+            _sleep(_NAP)
+        elif looked > PATIENCE:
             _yield()
 
 
