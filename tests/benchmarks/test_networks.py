@@ -97,6 +97,7 @@ def test_scikit_learn_makes_the_same_steps():
     assert losses("scikit_learn", "tiny") == pytest.approx(losses("backlit_reference", "tiny"), rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")  # what PyTorch says of itself while it compiles
 @pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "lstm"])
