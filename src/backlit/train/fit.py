@@ -220,7 +220,8 @@ class Trainer:
     def _start(self, *, resume: bool, overwrite: bool) -> bool:
         """Set the progress to the beginning, or to the last snapshot; True where it is the latter."""
         graph = self.train.rows(slice(0, 1)).graph(self.model, self.settings.loss, training=True)
-        self.recorder = Recorder.of(graph, self.steps) if self.record else None
+        fast = self.settings.engine == "fast"
+        self.recorder = Recorder.of(graph, self.steps, fast=fast) if self.record else None
         trainable = {n: p for n, p in self.model.params.items() if n not in graph.frozen}
         slots = optim.init_state(np, self.settings.optimizer, trainable)
         schedule = self.settings.optimizer.schedule.initial()

@@ -35,6 +35,9 @@ SATURATED = 0.05
 ALL_STEPS = 64
 """Up to so long a run records every step; a longer one every second, fourth, … step, which keeps it cheap,"""
 
+FAST_STEPS = 16
+"""or every 16th with the fast engine, whose steps are so short that looking at each second one would be felt;"""
+
 MOST_ROWS, MOST_NUMBERS = 1_000, 1_000_000
 """and so that no more rows and numbers are kept than these."""
 
@@ -96,11 +99,12 @@ class Recorder:
     """The columns of the step's forward and backward pass, until those of its update are known."""
 
     @classmethod
-    def of(cls, graph: Graph, steps: int) -> Self:
-        """A recorder for a run of at most so many steps on ``graph``."""
+    def of(cls, graph: Graph, steps: int, *, fast: bool = False) -> Self:
+        """A recorder for a run of at most so many steps on ``graph``, by the fast engine or the reference engine."""
         columns = Columns.of(graph)
         rows = max(1, min(MOST_ROWS, MOST_NUMBERS // max(len(columns.names), 1)))
-        return cls(columns, 2 ** max(ceil(log2(max(steps / rows, 1))), int(steps > ALL_STEPS)))
+        least = 0 if steps <= ALL_STEPS else log2(FAST_STEPS) if fast else 1
+        return cls(columns, 2 ** int(max(ceil(log2(max(steps / rows, 1))), least)))
 
     def due(self, step: int) -> bool:
         """Whether ``step`` (from 1) is recorded."""
