@@ -121,7 +121,7 @@ def machine() -> str:
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "1")
     return (
         f"Measured {time.strftime('%Y-%m-%d')} with backlit {backlit.__version__}, Python {python}, NumPy {numpy} on "
-        f"{_processor()} ({os.cpu_count()} cores, {threads} thread for matrix products), reference engine, seed 0. "
+        f"{_processor()} ({os.cpu_count()} cores, {threads} thread for matrix products), engine auto, seed 0. "
         "Seconds are of the whole command. Splits: `backlit train` prints them."
     )
 
