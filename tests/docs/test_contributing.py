@@ -22,10 +22,13 @@ def run(index, module="contributed"):
 @pytest.fixture
 def registries():
     """What the examples register is gone afterwards."""
+    import backlit as bl
     from backlit.nn.layer import Layer
     from backlit.optim.recipe import RECIPES
     from backlit.rules import REGISTRY
 
+    for name in bl.__all__:  # what is loaded late has entered itself before the tables are kept
+        getattr(bl, name)
     tables = [(table, dict(table)) for table in (Layer.KINDS, RECIPES, REGISTRY)]
     yield
     for table, before in tables:
