@@ -158,15 +158,11 @@ avg_pool2d = rule(
 
 
 def adaptive_forward(xp: Namespace, x: Array, *, size: Pair) -> Array:
-    for axis, parts in enumerate(size, start=1):
-        x = resampled(xp, x, axis, overlaps(x.shape[axis], parts))
-    return x
+    return resampled(xp, x, *map(overlaps, x.shape[1:-1], size))
 
 
 def adaptive_backward(xp: Namespace, dy: Array, *, x_shape: Shape, size: Pair) -> Array:
-    for axis, parts in enumerate(size, start=1):
-        dy = resampled(xp, dy, axis, overlaps(x_shape[axis], parts).T)
-    return dy
+    return resampled(xp, dy, *(matrix.T for matrix in map(overlaps, x_shape[1:-1], size)))
 
 
 def overlaps(n: int, parts: int) -> Array:
@@ -176,11 +172,14 @@ def overlaps(n: int, parts: int) -> Array:
     return inside / np.sum(inside, axis=1, keepdims=True)
 
 
-def resampled(xp: Namespace, x: Array, axis: int, matrix: Array) -> Array:
-    """``matrix`` times x along ``axis``: y[…,i,…] = Σ_h matrix[i,h]·x[…,h,…]."""
-    before, n, after = prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis + 1 :])
-    found = xp.matmul(xp.asarray(matrix, dtype=x.dtype), xp.reshape(x, (before, n, after)))
-    return xp.reshape(found, (*x.shape[:axis], matrix.shape[0], *x.shape[axis + 1 :]))
+def resampled(xp: Namespace, x: Array, *matrices: Array) -> Array:
+    """A matrix times x along each axis from axis 1 on: y[…,i,…] = Σ_h matrix[i,h]·x[…,h,…]."""
+    for axis, matrix in enumerate(matrices, start=1):
+        shape = x.shape
+        before, n, after = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+        found = xp.matmul(xp.asarray(matrix, dtype=x.dtype), xp.reshape(x, (before, n, after)))
+        x = xp.reshape(found, (*shape[:axis], matrix.shape[0], *shape[axis + 1 :]))
+    return x
 
 
 def adaptive_shapes(x: Shape, *, size: Shape) -> Shape:

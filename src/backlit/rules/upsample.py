@@ -36,15 +36,11 @@ def _blocks(x: Shape, scale: Pair) -> Shape:
 
 
 def bilinear_forward(xp: Namespace, x: Array, *, scale: Pair) -> Array:
-    for axis, factor in enumerate(scale, start=1):
-        x = resampled(xp, x, axis, lines(x.shape[axis], factor))
-    return x
+    return resampled(xp, x, *map(lines, x.shape[1:-1], scale))
 
 
 def bilinear_backward(xp: Namespace, dy: Array, *, x_shape: Shape, scale: Pair) -> Array:
-    for axis, factor in enumerate(scale, start=1):
-        dy = resampled(xp, dy, axis, lines(x_shape[axis], factor).T)
-    return dy
+    return resampled(xp, dy, *(matrix.T for matrix in map(lines, x_shape[1:-1], scale)))
 
 
 def lines(n: int, factor: int) -> Array:

@@ -139,7 +139,7 @@ class ByProgram:
 
     def settle(self, progress: Progress) -> None:
         if self.vectors is not None:
-            values, _, slots = self.vectors.copies()
+            values, slots = self.vectors.copies()
             self._place(progress, values)
             progress.slots = slots
 
@@ -212,7 +212,7 @@ class ByProgram:
 
     def _copy(self, p: Progress) -> Progress:
         assert self.vectors is not None
-        values, _, slots = self.vectors.copies()
+        values, slots = self.vectors.copies()
         state = {n: values[n] for n in p.state}
         return Progress(p.step, {n: values[n] for n in p.params}, state, slots)
 

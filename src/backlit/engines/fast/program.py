@@ -12,12 +12,13 @@ from typing import Any
 import numba
 import numpy as np
 
+import backlit.engines.fast.families  # noqa: F401  enters all kernels in the tables
 from backlit import optim
 from backlit.core.environment import available_memory
 from backlit.core.errors import InputError
 from backlit.core.rng import key_words
 from backlit.core.types import Array
-from backlit.engines.fast import blas, families, machine_code, team
+from backlit.engines.fast import blas, machine_code, team
 from backlit.engines.fast.jit import KERNELS
 from backlit.engines.fast.kernels_loss import CHUNK
 from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier, lifetimes
@@ -67,7 +68,6 @@ class Program:
     ) -> None:  # fmt: skip
         self.looking = looking
         self.graph, self.optimizer, self.clip, self.vectors, self.seed = graph, optimizer, clip, vectors, seed
-        assert families.__all__
         self.low = Lowering(graph, threads)
         self.batch = {n: np.zeros(graph.values[n].shape, graph.values[n].dtype) for n in (*graph.inputs, *graph.masks)}
         output = math.prod(graph.values[graph.outputs[1]].shape)

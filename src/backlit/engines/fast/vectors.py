@@ -56,15 +56,14 @@ class Vectors:
             for name, at in self.places.items():
                 (vector if vector.ndim == 0 else view(vector, *at))[...] = slots[name][slot]
 
-    def copies(self) -> tuple[dict[str, Array], dict[str, Array], dict[str, dict[str, Array]]]:
-        """(parameters and state by name, gradients by name, slots by name), copied out."""
+    def copies(self) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+        """(parameters and state by name, slots by name), copied out."""
         values = {n: a.copy() for n, a in self.views.items() if not n.startswith("d ")}
-        grads = {n: self.views[f"d {n}"].copy() for n in self.places}
         slots = {
             n: {k: (v if v.ndim == 0 else view(v, *at)).copy() for k, v in self.slots.items()}
             for n, at in self.places.items()
         }
-        return values, grads, slots
+        return values, slots
 
 
 def places(names: Iterable[str], graph: Graph, start: int = 0) -> tuple[dict[str, Place], int]:
