@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
+import os
 from itertools import pairwise
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 
 from backlit.engines.fast import machine_code
-from backlit.engines.fast.jit import KERNELS
+from backlit.engines.fast.jit import KERNELS, as_python
+from backlit.engines.fast.pointers import CODE
 
-CODE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
-needs_machine_code = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+needs_machine_code = pytest.mark.skipif(as_python(), reason="nothing is compiled")
+CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") not in {"", "0"}
 
 
 def own(module):
@@ -29,30 +28,24 @@ def untested(module, file):
     return [name for name in own(module) if f'"{name}"' not in text]
 
 
-def as_written(name):
-    """The function of a kernel as Python."""
-    return getattr(KERNELS[name], "py_func", KERNELS[name])
-
-
 def by_python(name, lo, hi, *arguments, step=0):
     counted = (step,) if machine_code.takes_step(name) else ()
-    as_written(name)(lo, hi, *counted, *arguments)
+    with np.errstate(all="ignore"):  # as machine code does
+        KERNELS[name](lo, hi, *counted, *arguments)
 
 
 def by_machine_code(name, lo, hi, *arguments, step=0):
-    """As a team calls it; an index out of bounds, where these are checked, is raised here."""
-    if numba.config.DISABLE_JIT:
+    """As a team calls it; or with every index checked, as Numba compiles it by itself."""
+    if as_python():
         pytest.skip("nothing is compiled")
+    if CHECKED:
+        from backlit.engines.fast.compiler import checked
+
+        counted = (step,) if machine_code.takes_step(name) else ()
+        checked(name)(lo, hi, *counted, *arguments)
+        return
     words = np.array(machine_code.words_of(arguments), np.int64)
-    code = CODE(machine_code.address(name, arguments))
-    caught, hook = [], sys.unraisablehook
-    sys.unraisablehook = lambda found: caught.append(found.exc_value)
-    try:
-        code(words.ctypes.data, lo, hi, step)
-    finally:
-        sys.unraisablehook = hook
-    if caught:
-        raise caught[0]
+    CODE(machine_code.address(name, arguments))(words.ctypes.data, lo, hi, step)
 
 
 class Calls:

@@ -42,52 +42,32 @@ def test_products(run, draw, n, i, o, columns):
 
 
 @pytest.mark.parametrize("columns", [0, 1])
+@pytest.mark.parametrize("relu", [0, 1])
 @pytest.mark.parametrize(("n", "i", "o"), LAYERS)
-def test_a_linear_layer_alone_and_with_a_relu(run, draw, n, i, o, columns):
-    x, W, b = draw(n, i), draw(o, i), draw(o)
-    z, a = np.full((2, n, o), nan, draw.dtype)
+def test_a_linear_layer_alone_and_with_a_relu(run, draw, n, i, o, relu, columns):
+    x, W, b, z = draw(n, i), draw(o, i), draw(o), np.full((n, o), nan, draw.dtype)
     wide_x, wide_W, wide_b = wide(x, W, b)
     want = wide_x @ wide_W.T + wide_b
-    run("linear", o if columns else n, columns, x, W, b, z, units=64)
-    run("linear_relu", o if columns else n, columns, x, W, b, a, units=64)
-    close(z, want, draw.dtype, units=64)
-    close(a, np.maximum(want, 0), draw.dtype, units=64)
+    run("linear", o if columns else n, columns, relu, x, W, b, z, units=64)
+    close(z, np.maximum(want, 0) if relu else want, draw.dtype, units=64)
 
 
 @pytest.mark.parametrize("relu", [0, 1])
 @pytest.mark.parametrize(("n", "i", "o"), LAYERS)
 def test_a_linear_layer_by_way_of_its_transpose(run, draw, n, i, o, relu):
     x, W, b = draw(n, i), draw(o, i), draw(o)
-    xt, z, zt = np.full((i, n), nan, draw.dtype), np.full((n, o), nan, draw.dtype), np.full((o, n), nan, draw.dtype)
-    run("transpose", i, x, xt)
-    assert np.array_equal(xt, x.T)
-    run("wide_linear", o, relu, xt, W, b, zt, z, units=64)
+    z, zt = np.full((n, o), nan, draw.dtype), np.full((o, n), nan, draw.dtype)
+    run("linear_of_few", o, relu, x, W, b, zt, z, units=64)
     wide_x, wide_W, wide_b = wide(x, W, b)
     want = wide_x @ wide_W.T + wide_b
     close(z, np.maximum(want, 0) if relu else want, draw.dtype, units=64)
-    assert np.array_equal(zt, z.T)
 
 
-@pytest.mark.parametrize("relu", [0, 1])
-@pytest.mark.parametrize(("n", "i", "o"), [*LAYERS, (100, 130, 140), (50, 20, 1030)])
-def test_a_linear_layer_of_many_rows(run, draw, n, i, o, relu):
-    x, Wt, b, z = draw(n, i), draw(i, o), draw(o), np.full((n, o), nan, draw.dtype)
-    wide_x, wide_W, wide_b = wide(x, Wt, b)
-    want = wide_x @ wide_W + wide_b
-    run("linear_by_rows", n, relu, x, Wt, b, z, units=64)
-    close(z, np.maximum(want, 0) if relu else want, draw.dtype, units=64)
-
-
-@pytest.mark.parametrize(("n", "i", "o"), [(130, 300, 150), (70, 1030, 40)])
-def test_products_in_tiles(run, draw, n, i, o):
-    """Larger than a tile in every direction, the second with rows too far apart for tiles."""
-    x, W, b, d = draw(n, i), draw(o, i), draw(o), draw(n, o)
-    z, zt, dW = (np.full(shape, nan, draw.dtype) for shape in ((n, o), (o, n), (o, i)))
-    run("wide_linear", o, 0, np.ascontiguousarray(x.T), W, b, zt, z, units=256)
-    run("product_tn", o, 0, d, x, dW, units=256)
-    wide_x, wide_W, wide_b, wide_d = wide(x, W, b, d)
-    close(z, wide_x @ wide_W.T + wide_b, draw.dtype, units=64)
-    close(dW, wide_d.T @ wide_x, draw.dtype, units=64)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (37, 5)])
+def test_a_matrix_turned(run, draw, shape):
+    x, xt = draw(*shape), np.full(shape[::-1], nan, draw.dtype)
+    run("transpose", shape[1], x, xt)
+    assert np.array_equal(xt, x.T)
 
 
 def test_a_product_keeps_infinities_and_nan_where_they_belong(run, draw):
@@ -103,7 +83,7 @@ def test_nan_and_infinity_stay_visible_behind_linear_and_relu(run, draw):
     x = np.array(EDGES, draw.dtype)[:, None]
     (want,) = rules.get("relu").call(np, x)
     with np.errstate(all="ignore"):
-        run("linear_relu", len(EDGES), 0, x, W, b, z)
+        run("linear", len(EDGES), 0, 1, x, W, b, z)
     assert np.array_equal(z, want, equal_nan=True)
 
 
@@ -212,15 +192,6 @@ def test_gathering_labels(run, dtype):
     labels, y = np.arange(10, 16, dtype=dtype)[:, None], np.zeros((2, 1), dtype)
     run("gather", 2, labels, ORDER, y, step=1)
     assert y[:, 0].tolist() == [13, 13]
-
-
-@pytest.mark.parametrize("rows", [1, 16, 37])
-def test_gathering_rows_and_their_transpose(run, draw, rows):
-    X, order = draw(50, 3), draw.integers(0, 50, 3 * rows)
-    x, xt = draw(rows, 3), draw(3, rows)
-    run("gather_both", -(-rows // 16), X, order, x, xt, step=2)
-    assert np.array_equal(x, X[order[2 * rows :]])
-    assert np.array_equal(xt, x.T)
 
 
 def test_outputs_are_kept_row_by_row(run, draw):

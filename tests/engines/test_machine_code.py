@@ -12,12 +12,13 @@ import pytest
 
 pytest.importorskip("numba")
 
-from backlit.engines.fast import blas, jit, kernels_dense, machine_code, pointers
+from backlit.engines.fast import compiler, jit, kernels_dense, machine_code, pointers, products, vector_code
 from backlit.engines.fast.jit import KERNELS
 from engines.kernel_calls import by_machine_code, needs_machine_code
 
 pytestmark = needs_machine_code
 SCRIPT = """
+import sys
 import numpy as np
 import backlit as bl
 X, y = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 3
@@ -25,7 +26,7 @@ model = bl.Sequential(bl.Dense(5, "relu"), bl.Dense(3)).build((4,), seed=0)
 run = bl.fit(model, (X, y), loss="softmax_cross_entropy", epochs=1, batch_size=5, engine="fast", seed=0)
 from backlit.engines.fast import machine_code
 print(machine_code.cache_folder())
-print(run.history["loss"][-1])
+print(run.history["loss"][-1], "numba" in sys.modules)
 """
 
 
@@ -49,8 +50,9 @@ def test_what_one_process_has_compiled_the_next_one_finds(tmp_path):
     folder, loss = process(tmp_path)
     assert folder == tmp_path / "backlit" / "kernels"
     before = files(folder)
-    assert sum(name.endswith(".nbc") for name in before) == sum(name.endswith(".nbi") for name in before) > 10
-    assert process(tmp_path) == (folder, loss)
+    assert sum(name.endswith(".o") for name in before) > 10
+    assert loss.endswith("True")
+    assert process(tmp_path) == (folder, loss.replace("True", "False"))  # linked without the compiler
     assert files(folder) == before
 
 
@@ -89,17 +91,27 @@ def test_a_changed_source_is_another_module(monkeypatch):
 
 def test_the_source_is_that_of_all_files_the_machine_code_comes_from():
     found = machine_code._sources(kernels_dense.__name__)
-    for module in (kernels_dense, blas, jit, pointers):
+    for module in (kernels_dense, products, jit, pointers, compiler, vector_code):
         assert Path(module.__file__).read_text("utf-8") in found
-    assert Path(machine_code.__file__).read_text("utf-8") not in found
 
 
-def test_checked_bounds_are_other_machine_code(monkeypatch):
-    import numba
-
+def test_another_compiler_or_processor_makes_other_machine_code(monkeypatch):
     before = machine_code.version("k", "text", kernels_dense.__name__)
-    monkeypatch.setattr(numba.config, "BOUNDSCHECK", 0 if numba.config.BOUNDSCHECK else 1)
+    monkeypatch.setattr(machine_code, "_compiler", lambda: "another")
     assert before != machine_code.version("k", "text", kernels_dense.__name__)
+
+
+def test_a_kernel_that_allocates_is_refused(monkeypatch):
+    """What is linked without Numba has nothing to allocate with."""
+
+    def greedy(lo, hi, y):
+        y[lo:hi] = np.ones(5)[lo:hi]
+
+    monkeypatch.setattr(greedy, "__module__", kernels_dense.__name__)
+    monkeypatch.setitem(KERNELS, "greedy", greedy)
+    monkeypatch.setitem(jit.ASSUMED, greedy, jit.FAST)
+    with pytest.raises(RuntimeError, match="neither allocate"):
+        machine_code.address("greedy", (np.zeros(5),))
 
 
 def test_a_kernel_has_one_address_for_one_kind_of_arguments():
@@ -125,7 +137,8 @@ def every_kind(lo, hi, step, a, n, b, r, c):
 def test_arguments_of_every_kind_arrive(monkeypatch):
     """Through the words: numbers of both kinds, arrays of several shapes and dtypes, the step."""
     monkeypatch.setattr(every_kind, "__module__", kernels_dense.__name__)
-    monkeypatch.setitem(KERNELS, "every_kind", jit._compiled(every_kind, jit.FAST))
+    monkeypatch.setitem(KERNELS, "every_kind", every_kind)
+    monkeypatch.setitem(jit.ASSUMED, every_kind, jit.FAST)
     monkeypatch.setattr(machine_code, "_sources", lambda _: Path(__file__).read_text("utf-8"))
     a, b, c = np.zeros((4, 5)), np.zeros(2, np.uint16), np.zeros((2, 4, 3), np.float32)
     by_machine_code("every_kind", 1, 3, a, np.int64(77), b, np.float64(-2.5), c, step=9)

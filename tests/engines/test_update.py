@@ -88,7 +88,7 @@ def test_a_kernel_is_made_once_for_all_numbers():
 
 def test_what_is_the_same_for_all_parameters_is_calculated_before_the_loop():
     name, *_ = kernel_of(optim.Adam())
-    text = inspect.getsource(getattr(KERNELS[name], "py_func", KERNELS[name]))
+    text = inspect.getsource(KERNELS[name])
     before, loop = text.split("for i in span(lo, hi):")
     assert "** t" in before
     assert "beta" not in loop

@@ -17,13 +17,15 @@ import numba
 from llvmlite import binding as llvm
 
 from backlit.engines.fast import vector_gates, vector_math
-from backlit.engines.fast.jit import span
+from backlit.engines.fast.compiler import known
+from backlit.engines.fast.jit import as_python, span
 
+known()
 F = np.float32
 AVX2 = getattr(llvm.get_host_cpu_features(), "get", lambda _: False)("avx2")
 LN2 = math.log(2.0)
-STEP = 39989 if numba.config.DISABLE_JIT else 1999  # a prime
-FUSED = 1.3 if numba.config.DISABLE_JIT else 1.0  # Python has no fused multiply-add
+STEP = 39989 if as_python() else 1999  # a prime
+FUSED = 1.3 if as_python() else 1.0  # Python has no fused multiply-add
 LIMITS = {"exp": 1.0, "expm1": 1.0, "log": 1.0, "log1p": 1.0, "tanh": 1.0, "erf": 1.0, "sigmoid": 2.0, "softplus": 2.0}
 LIMITS |= dict.fromkeys(("silu", "gelu", "gelu_tanh", "mish"), 2.0)
 LIMITS |= dict.fromkeys(("silu_slope", "gelu_slope", "gelu_tanh_slope", "mish_slope"), 2.0)
@@ -99,25 +101,16 @@ def compiled(name, x):
 
 
 def python(name, x):
-    """The same without Numba: the functions are what NUMBA_DISABLE_JIT=1 leaves of them."""
+    """The same without Numba."""
     single, double = parts(name)
     one = single if x.dtype == F else double
     with np.errstate(all="ignore"):
-        return np.array([uncompiled(one)(v) for v in x], x.dtype)
+        return np.array([one(v) for v in x], x.dtype)
 
 
 def parts(name):
     cells = dict(zip(function(name).__code__.co_freevars, function(name).__closure__, strict=True))
     return cells["single"].cell_contents, cells["double"].cell_contents
-
-
-def uncompiled(one):
-    """A function of which nothing is compiled, nor of what it calls."""
-    if not hasattr(one, "py_func"):
-        return one
-    inner = one.py_func
-    scope = {n: uncompiled(inner.__globals__[n]) for n in inner.__code__.co_names if n in inner.__globals__}
-    return type(inner)(inner.__code__, {**inner.__globals__, **scope}, inner.__name__)
 
 
 def units(y, exact, term, dtype):
@@ -258,7 +251,7 @@ def test_odd_functions_are_odd_to_the_last_bit(name):
 # --- speed ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not AVX2 or numba.config.DISABLE_JIT, reason="machine code for x86 with AVX2")
+@pytest.mark.skipif(not AVX2 or as_python(), reason="machine code for x86 with AVX2")
 @pytest.mark.parametrize("name", EXACT)
 def test_loops_over_float32_are_vectorised(name):
     """The machine code multiplies whole vectors, gathers nothing and calls no library function."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import import_module
 from importlib.util import find_spec
 
 from backlit.core.i18n import say
@@ -29,10 +28,6 @@ def chosen(graph: Graph, *, batch_size: int, steps: int, accumulate: int) -> tup
         return "reference", say("engine_without_sparse", names=", ".join(sorted(graph.sparse)))
     if steps * seconds(graph, batch_size) < QUICK:
         return "reference", ""
-    try:
-        import_module("backlit.engines.fast.blas")
-    except (AttributeError, OSError) as error:
-        return "reference", say("engine_without_blas", reason=str(error))
     return "fast", ""
 
 

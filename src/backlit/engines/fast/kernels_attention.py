@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from backlit.engines.fast.blas import gemm
 from backlit.engines.fast.jit import inlined, kernel, span
 from backlit.engines.fast.kernels_loss import highest
 from backlit.engines.fast.kernels_norms import total
+from backlit.engines.fast.products import gemm
 from backlit.engines.fast.vector_math import exp
 
 Array = Any

@@ -10,39 +10,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from backlit.engines.fast.blas import gemm
 from backlit.engines.fast.jit import inlined, kernel, span
-from backlit.engines.fast.kernels_dense import SMALL, part, product
 from backlit.engines.fast.kernels_images import images_of
+from backlit.engines.fast.products import gemm
 
 Array = Any
 
-WIDTH = 64
-"""Rows and columns of a product that BLAS does where the matrices lie."""
-
 
 @inlined
-def add_product(
-    ta: bool, m: int, n: int, k: int, A: Array, a: int, lda: int, B: Array, b: int, ldb: int, C: Array, c: int, ldc: int
-) -> None:
-    """C += op(A) B, in tiles that BLAS multiplies where the matrices lie."""
-    tm, tn = part(m, WIDTH), -(-part(n, WIDTH) // 16) * 16
-    tk = part(k, SMALL // (tm * tn))
-    for i in range(0, m, tm):
-        for j in range(0, n, tn):
-            for o in range(0, k, tk):
-                at, rows, columns = a + (o * lda + i if ta else i * lda + o), min(tm, m - i), min(tn, n - j)
-                gemm(ta, False, rows, columns, min(tk, k - o), A, at, lda, B, b + o * ldb + j, ldb, 1.0, C,
-                     c + i * ldc + j, ldc)  # fmt: skip
-
-
-@inlined
-def rectify(relu: int, z: Array) -> None:
-    """max(z, 0) where ``relu``, in place."""
-    zero = z.dtype.type(0)
-    if relu:
-        for i in span(0, z.size):
-            z[i] = zero if z[i] <= zero else z[i]
+def rectify(relu: int, z: Array, n: int, p0: int, p1: int) -> None:
+    """max(z, 0) where ``relu``, in place, at places p0 … p1 of image n."""
+    zero, columns = z.dtype.type(0), z.shape[2]
+    for p in range(p0, p1 if relu else p0):
+        there = z[n, p // columns, p % columns]
+        for i in span(0, there.size):
+            there[i] = zero if there[i] <= zero else there[i]
 
 
 # --- patches ----------------------------------------------------------------------------------------------------------
@@ -147,16 +129,16 @@ def conv2d(
 ) -> None:  # fmt: skip
     """z = x * W + b, max(z, 0) where ``relu``; Wt[kh·kw·C + 1, F]; chunks lo … hi of the images."""
     columns, filters, tile, size = z.shape[2], z.shape[3], patches.shape[1], patches.shape[2]
-    places, channels, flat = z.shape[1] * columns, (size - 1) // (kh * kw), z.reshape(-1)
+    places, channels = z.shape[1] * columns, (size - 1) // (kh * kw)
     for chunk in range(lo, hi):
         first, end = images_of(chunk, chunks, x.shape[0])
         for n in range(first, end):
             for p0 in range(0, places, tile):
                 p1, into = min(p0 + tile, places), (n * places + p0) * filters
                 cut(x, n, p0, p1, columns, channels, kh, kw, sh, sw, top, left, dh, dw, patches[chunk])
-                product(False, p1 - p0, filters, size, patches, chunk * tile * size, size, Wt, 0, filters, z, into,
-                        filters, WIDTH, WIDTH)  # fmt: skip
-                rectify(relu, flat[into : into + (p1 - p0) * filters])
+                gemm(False, False, p1 - p0, filters, size, patches, chunk * tile * size, size, Wt, 0, filters, 0.0, z,
+                     into, filters)  # fmt: skip
+                rectify(relu, z, n, p0, p1)
 
 
 @kernel
@@ -166,7 +148,7 @@ def conv2d_of_few(
 ) -> None:  # fmt: skip
     """z = x * W + b of few channels, max(z, 0) where ``relu``; chunks lo … hi of the images."""
     rows, columns, filters, size, tile = z.shape[1], z.shape[2], z.shape[3], turned.shape[1], turned.shape[2]
-    flat, step = z.reshape(-1), tile // columns
+    step = tile // columns
     for chunk in range(lo, hi):
         planes[chunk], turned[chunk, size - 1] = x.dtype.type(0), x.dtype.type(1)
         first, end = images_of(chunk, chunks, x.shape[0])
@@ -175,9 +157,9 @@ def conv2d_of_few(
             for r0 in range(0, rows, step):
                 r1, into = min(r0 + step, rows), (n * rows + r0) * columns * filters
                 cut_turned(planes[chunk], r0, r1, columns, kh, kw, sh, sw, dh, dw, turned[chunk])
-                product(True, (r1 - r0) * columns, filters, size, turned, chunk * size * tile, tile, Wt, 0, filters, z,
-                        into, filters, WIDTH, WIDTH)  # fmt: skip
-                rectify(relu, flat[into : into + (r1 - r0) * columns * filters])
+                gemm(True, False, (r1 - r0) * columns, filters, size, turned, chunk * size * tile, tile, Wt, 0, filters,
+                     0.0, z, into, filters)  # fmt: skip
+                rectify(relu, z, n, r0 * columns, r1 * columns)
 
 
 # --- backward ---------------------------------------------------------------------------------------------------------
@@ -198,8 +180,8 @@ def conv2d_weights_grad(
             for p0 in range(0, places, tile):
                 p1 = min(p0 + tile, places)
                 cut(x, n, p0, p1, columns, channels, kh, kw, sh, sw, top, left, dh, dw, patches[chunk])
-                add_product(True, filters, size, p1 - p0, d, (n * places + p0) * filters, filters, patches,
-                            chunk * tile * size, size, dW, chunk * filters * size, size)  # fmt: skip
+                gemm(True, False, filters, size, p1 - p0, d, (n * places + p0) * filters, filters, patches,
+                     chunk * tile * size, size, 1.0, dW, chunk * filters * size, size)  # fmt: skip
 
 
 @kernel
@@ -219,8 +201,8 @@ def conv2d_of_few_weights_grad(
                 r1 = min(r0 + step, rows)
                 cut_turned(planes[chunk], r0, r1, columns, kh, kw, sh, sw, dh, dw, turned[chunk])
                 at = (n * rows + r0) * columns * filters
-                add_product(False, size, filters, (r1 - r0) * columns, turned, chunk * size * tile, tile, d, at,
-                            filters, dW, chunk * size * filters, filters)  # fmt: skip
+                gemm(False, False, size, filters, (r1 - r0) * columns, turned, chunk * size * tile, tile, d, at,
+                     filters, 1.0, dW, chunk * size * filters, filters)  # fmt: skip
 
 
 @kernel
@@ -252,6 +234,6 @@ def conv2d_images_grad(
         for n in range(first, end):
             for p0 in range(0, places, tile):
                 p1 = min(p0 + tile, places)
-                product(False, p1 - p0, size - 1, filters, d, (n * places + p0) * filters, filters, W, 0, size - 1,
-                        patches, chunk * tile * size, size, WIDTH, WIDTH)  # fmt: skip
+                gemm(False, False, p1 - p0, size - 1, filters, d, (n * places + p0) * filters, filters, W, 0, size - 1,
+                     0.0, patches, chunk * tile * size, size)  # fmt: skip
                 put_back(patches[chunk], n, p0, p1, columns, channels, kh, kw, sh, sw, top, left, dh, dw, dx)

@@ -7,19 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from backlit.engines.fast.blas import gemm
 from backlit.engines.fast.jit import inlined, kernel, span
+from backlit.engines.fast.products import gemm
 
 Array = Any
 
 # --- products: by_columns says whether lo … hi are columns of what is written, or rows --------------------------------
-
-SMALL = 1_000_000
-"""Multiply-adds up to which OpenBLAS multiplies where the matrices lie, a sixth faster than it does packed copies."""
-NEAR = 1024
-"""Entries between two rows up to which that holds; rows further apart fall on the same lines of the cache."""
-HIGH, BROAD = 48, 128
-"""Rows and columns of the tiles that are done fastest, whatever the size of the whole."""
 
 
 @inlined
@@ -28,35 +21,6 @@ def block(lo: int, hi: int, by_columns: int, z: Array) -> tuple[int, int, int, i
     if by_columns:
         return 0, z.shape[0], lo, hi
     return lo, hi, 0, z.shape[1]
-
-
-@inlined
-def part(size: int, most: int) -> int:
-    """The length of equal parts of ``size``, none longer than ``most``; at least 1."""
-    whole = max(size, 1)
-    return -(-whole // -(-whole // max(most, 1)))
-
-
-@inlined
-def product(
-    ta: bool, m: int, n: int, k: int, A: Array, a: int, lda: int, B: Array, b: int, ldb: int, C: Array, c: int,
-    ldc: int, tm: int, tn: int,
-) -> None:  # fmt: skip
-    """C = op(A) B in tiles of at most tm × tn, the sum in parts as long as a small product may be."""
-    if max(lda, ldb, ldc) > NEAR:
-        gemm(ta, False, m, n, k, A, a, lda, B, b, ldb, 0.0, C, c, ldc)
-        return
-    tm, tn = part(m, tm), part(n, tn)
-    tk = part(k, SMALL // (tm * tn))
-    for j in range(0, n, tn):
-        for i in range(0, m, tm):
-            for o in range(0, k, tk):
-                at = a + (o * lda + i if ta else i * lda + o)
-                rows, columns, terms = min(tm, m - i), min(tn, n - j), min(tk, k - o)
-                beta = 0.0 if o == 0 else 1.0
-                gemm(
-                    ta, False, rows, columns, terms, A, at, lda, B, b + o * ldb + j, ldb, beta, C, c + i * ldc + j, ldc
-                )
 
 
 @inlined
@@ -75,25 +39,26 @@ def product_nt(lo: int, hi: int, by_columns: int, x: Array, W: Array, z: Array) 
 
 
 @kernel
-def linear(lo: int, hi: int, by_columns: int, x: Array, W: Array, b: Array, z: Array) -> None:
-    """z = x Wᵀ + b."""
-    n0, n1, o0, o1 = block(lo, hi, by_columns, z)
-    times_transposed(n0, n1, o0, o1, x, W, z)
-    for n in span(n0, n1):
-        for o in span(o0, o1):
-            z[n, o] += b[o]
-
-
-@kernel
-def linear_relu(lo: int, hi: int, by_columns: int, x: Array, W: Array, b: Array, z: Array) -> None:
-    """z = max(x Wᵀ + b, 0): a takes the place of z."""
+def linear(lo: int, hi: int, by_columns: int, relu: int, x: Array, W: Array, b: Array, z: Array) -> None:
+    """z = x Wᵀ + b, and max(z, 0) where ``relu``: a takes the place of z."""
     n0, n1, o0, o1 = block(lo, hi, by_columns, z)
     times_transposed(n0, n1, o0, o1, x, W, z)
     zero = z.dtype.type(0)
     for n in span(n0, n1):
         for o in span(o0, o1):
             t = z[n, o] + b[o]
-            z[n, o] = zero if t <= zero else t
+            z[n, o] = zero if relu and t <= zero else t
+
+
+@kernel
+def linear_of_few(lo: int, hi: int, relu: int, x: Array, W: Array, b: Array, zt: Array, z: Array) -> None:
+    """z = x Wᵀ + b, and max(z, 0) where ``relu``, of few rows by way of zᵀ = W xᵀ: turning x takes less than W."""
+    (rows, inputs), zero = x.shape, z.dtype.type(0)
+    gemm(False, True, hi - lo, rows, inputs, W, lo * inputs, inputs, x, 0, inputs, 0.0, zt, lo * rows, rows)
+    for n in span(0, rows):
+        for o in span(lo, hi):
+            t = zt[o, n] + b[o]
+            z[n, o] = zero if relu and t <= zero else t
 
 
 @kernel
@@ -107,50 +72,19 @@ def transpose(lo: int, hi: int, x: Array, xt: Array) -> None:
 
 
 @kernel
-def linear_by_rows(lo: int, hi: int, relu: int, x: Array, Wt: Array, b: Array, z: Array) -> None:
-    """z = x Wᵀ + b, and max(z, 0) where ``relu``, for many rows: Wᵀ pays, b is added while the rows are near."""
-    inputs, units, zero = x.shape[1], z.shape[1], z.dtype.type(0)
-    for first in range(lo, hi, HIGH):
-        last = min(first + HIGH, hi)
-        product(False, last - first, units, inputs, x, first * inputs, inputs, Wt, 0, units, z, first * units, units,
-                HIGH, BROAD)  # fmt: skip
-        for n in span(first, last):
-            for o in range(units):
-                t = z[n, o] + b[o]
-                z[n, o] = zero if relu and t <= zero else t
-
-
-@kernel
-def wide_linear(lo: int, hi: int, relu: int, xt: Array, W: Array, b: Array, zt: Array, z: Array) -> None:
-    """z = x Wᵀ + b, and max(z, 0) where ``relu``, by way of zᵀ = W xᵀ, which is faster. Both are written."""
-    inputs, rows = xt.shape
-    product(False, hi - lo, rows, inputs, W, lo * inputs, inputs, xt, 0, rows, zt, lo * rows, rows, 32, 64)
-    zero = z.dtype.type(0)
-    for o in span(lo, hi):
-        for n in range(rows):
-            t = zt[o, n] + b[o]
-            zt[o, n] = zero if relu and t <= zero else t
-    for n in range(rows):
-        for o in span(lo, hi):
-            z[n, o] = zt[o, n]
-
-
-@kernel
 def product_nn(lo: int, hi: int, by_columns: int, d: Array, W: Array, dx: Array) -> None:
     """dx = d W."""
     n0, n1, i0, i1 = block(lo, hi, by_columns, dx)
     units, width = d.shape[1], dx.shape[1]
-    into = n0 * width + i0
-    product(False, n1 - n0, i1 - i0, units, d, n0 * units, units, W, i0, width, dx, into, width, HIGH, BROAD)
+    gemm(False, False, n1 - n0, i1 - i0, units, d, n0 * units, units, W, i0, width, 0.0, dx, n0 * width + i0, width)
 
 
 @kernel
 def product_tn(lo: int, hi: int, by_columns: int, d: Array, x: Array, dW: Array) -> None:
     """dW = dᵀ x."""
     o0, o1, i0, i1 = block(lo, hi, by_columns, dW)
-    rows, units, width = d.shape[0], d.shape[1], x.shape[1]
-    into = o0 * width + i0
-    product(True, o1 - o0, i1 - i0, rows, d, o0, units, x, i0, width, dW, into, width, HIGH, BROAD)
+    (rows, units), width = d.shape, x.shape[1]
+    gemm(True, False, o1 - o0, i1 - i0, rows, d, o0, units, x, i0, width, 0.0, dW, o0 * width + i0, width)
 
 
 # --- sums over the rows, by columns -----------------------------------------------------------------------------------
@@ -256,21 +190,6 @@ def gather(lo: int, hi: int, step: int, X: Array, order: Array, x: Array) -> Non
         row = order[start + n]
         for i in range(x.shape[1]):
             x[n, i] = X[row, i]
-
-
-@kernel
-def gather_both(lo: int, hi: int, step: int, X: Array, order: Array, x: Array, xt: Array) -> None:
-    """x[n] = X[order[step N + n]] and xᵀ, for blocks lo … hi of 16 rows: a cache line of xᵀ each."""
-    start, rows = step * x.shape[0], x.shape[0]
-    for first in range(16 * lo, min(16 * hi, rows), 16):
-        last = min(first + 16, rows)
-        for n in span(first, last):
-            row = order[start + n]
-            for i in range(x.shape[1]):
-                x[n, i] = X[row, i]
-        for i in range(x.shape[1]):
-            for n in span(first, last):
-                xt[i, n] = x[n, i]
 
 
 @kernel

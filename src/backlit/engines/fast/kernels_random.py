@@ -9,9 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 
 from backlit.engines.fast.jit import inlined, kernel, span
 
@@ -36,21 +33,6 @@ def times(a: Any, b: Any) -> Any:
 def high_times(a: Any, b: Any) -> Any:
     """The upper 64 bits of a b."""
     return np.uint64((int(a) * int(b)) >> 64)
-
-
-@intrinsic
-def _upper(_: Any, a: Any, b: Any) -> Any:
-    def build(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
-        wide = ir.IntType(128)
-        product = builder.mul(*(builder.zext(n, wide) for n in arguments))
-        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
-
-    return types.uint64(types.uint64, types.uint64), build
-
-
-overload(plus)(lambda a, b: lambda a, b: a + b)  # noqa: ARG005  Numba compares the names of both
-overload(times)(lambda a, b: lambda a, b: a * b)  # noqa: ARG005
-overload(high_times)(lambda a, b: lambda a, b: _upper(a, b))  # noqa: ARG005, PLW0108
 
 
 @inlined

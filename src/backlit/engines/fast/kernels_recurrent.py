@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from backlit.engines.fast.blas import gemm
 from backlit.engines.fast.jit import inlined, kernel, span
-from backlit.engines.fast.kernels_dense import SMALL, part, product
 from backlit.engines.fast.kernels_images import images_of
+from backlit.engines.fast.products import gemm
 from backlit.engines.fast.vector_gates import sigmoid
 from backlit.engines.fast.vector_math import tanh
 
@@ -24,7 +23,7 @@ def times_states(n0: int, n1: int, t: int, h: Array, Ut: Array, state: Array, mo
         for n in span(n0, n1):
             for j in range(units):
                 state[n, j] = h[n, t, j]
-        product(False, n1 - n0, wide, units, state, n0 * units, units, Ut, 0, wide, more, n0 * wide, wide, 64, 256)
+        gemm(False, False, n1 - n0, wide, units, state, n0 * units, units, Ut, 0, wide, 0.0, more, n0 * wide, wide)
 
 
 @inlined
@@ -34,7 +33,7 @@ def back_to_states(n0: int, n1: int, t: int, dz: Array, U: Array, delta: Array, 
     for n in span(n0, n1):
         for j in range(wide):
             delta[n, j] = dz[n, t, j]
-    product(False, n1 - n0, units, wide, delta, n0 * wide, wide, U, 0, units, back, n0 * units, units, 64, 128)
+    gemm(False, False, n1 - n0, units, wide, delta, n0 * wide, wide, U, 0, units, 0.0, back, n0 * units, units)
 
 
 # --- long short-term memory: a chunk of the sequences walks through time by itself ------------------------------------
@@ -232,9 +231,6 @@ def recurrent_weights_grad(lo: int, hi: int, dz: Array, h: Array, dU: Array) -> 
     samples, steps, wide = dz.shape
     units = h.shape[2]
     dU[lo:hi] = dz.dtype.type(0)
-    high = part(hi - lo, SMALL // (units * steps))
     for n in range(samples if steps > 1 else 0):
-        for first in range(lo, hi, high):
-            rows = min(high, hi - first)
-            gemm(True, False, rows, units, steps - 1, dz, (n * steps + 1) * wide + first, wide, h, n * steps * units,
-                 units, 1.0, dU, first * units, units)  # fmt: skip
+        gemm(True, False, hi - lo, units, steps - 1, dz, (n * steps + 1) * wide + lo, wide, h, n * steps * units, units,
+             1.0, dU, lo * units, units)  # fmt: skip

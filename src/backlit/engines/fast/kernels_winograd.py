@@ -16,8 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from backlit.engines.fast.jit import inlined, kernel, span
-from backlit.engines.fast.kernels_convolution import WIDTH, add_product
-from backlit.engines.fast.kernels_dense import product
+from backlit.engines.fast.products import gemm
 
 Array = Any
 
@@ -151,8 +150,8 @@ def winograd(
             tiles = (r1 - r0) * across
             for q in range(16):
                 at = chunk * 16 + q
-                product(False, tiles, filters, channels, V, at * V.shape[2], channels, U, q * channels * filters,
-                        filters, M, at * M.shape[2], filters, WIDTH, WIDTH)  # fmt: skip
+                gemm(False, False, tiles, filters, channels, V, at * V.shape[2], channels, U, q * channels * filters,
+                     filters, 0.0, M, at * M.shape[2], filters)  # fmt: skip
             fold(M[chunk], tiles * filters)
             for r in range(r0, r1):
                 put_tiles(relu, M[chunk], (r - r0) * across, b, z, r // down, r % down)
@@ -206,8 +205,8 @@ def winograd_weights_grad(
                 tiles_of_errors(d, n, h, d_lines[chunk], across, filters, D[chunk], t)
             for q in range(16):
                 at = chunk * 16 + q
-                add_product(True, filters, channels, (r1 - r0) * across, D, at * D.shape[2], filters, V,
-                            at * V.shape[2], channels, dU, at * filters * channels, channels)  # fmt: skip
+                gemm(True, False, filters, channels, (r1 - r0) * across, D, at * D.shape[2], filters, V,
+                     at * V.shape[2], channels, 1.0, dU, at * filters * channels, channels)  # fmt: skip
             for t in range((r1 - r0) * across):
                 for f in span(0, filters):
                     db[chunk, f] += D[chunk, 5, t * filters + f]

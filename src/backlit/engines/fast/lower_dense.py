@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from backlit import rules
-from backlit.engines.fast.kernels_dense import NEAR
-from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier
+from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
 from backlit.engines.fast.lowering import Write, lower, nothing
 from backlit.graph.graph import Node
 
@@ -17,15 +16,15 @@ the rule keeps, x or y. Where that is y, a may take the place of z."""
 WITH_SLOPE = ("gelu", "gelu_tanh", "silu", "mish")
 """Those of them whose kernel can leave f'(z) where z lay, as nothing else reads it: both take one exponential."""
 
-MANY, FEW = 32, 256
-"""A layer of at least so many units on at most so many rows is done by way of zᵀ = W xᵀ."""
+FEW = 64
+"""A layer of more units than that on at most so many rows is done by way of zᵀ = W xᵀ."""
 WIDE = 64
 """Rows of a gradient dW from which it is shared out by rows, as the update is: a core reads again what it wrote."""
 
 
 def by_columns(rows: int, columns: int) -> int:
-    """1 where a matrix is shared out by columns, its longer side."""
-    return int(columns >= rows)
+    """1 where a matrix is shared out by columns: where it has enough of them, as the panels are turned only once."""
+    return int(columns >= min(rows, FEW))
 
 
 # --- linear, alone or with the relu behind it -------------------------------------------------------------------------
@@ -43,34 +42,15 @@ def linear(low: Lowering, node: Node) -> None:
     also = (relu.name,) if relu else ()
     given, (rows, columns) = low.rows(low.value(x)), low.shape_of(z)
     work = 2 * rows * columns * low.shape_of(given)[1]
-    if b is not None and columns >= MANY and rows <= FEW:
-        xt, zt = _transposed(low, given, node), low.buffer(f"{z}_t", (columns, rows))
-        low.emit("wide_linear", int(relu is not None), xt, low.value(W), low.value(b), zt, z, extent=columns,
+    if b is not None and rows <= FEW < columns:
+        zt = low.scratch(node, "turned", (columns, rows))
+        low.emit("linear_of_few", int(relu is not None), given, low.value(W), low.value(b), zt, z, extent=columns,
                  grain=CACHE_LINE, flops=work, node=node, also=also)  # fmt: skip
         return
-    if b is not None and MANY <= columns <= NEAR:
-        Wt = _transposed(low, low.value(W), node)
-        low.emit("linear_by_rows", int(relu is not None), given, Wt, low.value(b), z, extent=rows, grain=CACHE_LINE,
-                 flops=work, node=node, also=also)  # fmt: skip
-        return
-    kernel = "linear_relu" if relu else "linear" if b else "product_nt"
-    bias = [low.value(b)] if b else []
-    low.emit(kernel, by_columns(rows, columns), given, low.value(W), *bias, z, extent=max(rows, columns),
-             flops=work, node=node, also=also)  # fmt: skip
-
-
-def _transposed(low: Lowering, rows: str, node: Node) -> str:
-    """xᵀ of a matrix: what another layer has left, or made now, together with the mini-batch where it is one."""
-    name, (count, columns) = f"{low.storage(rows)}_t", low.shape_of(rows)
-    if low.shapes.get(name) == (columns, count):
-        return low.buffer(name, (columns, count))
-    low.buffer(name, (columns, count))
-    for at, call in enumerate(low.calls):
-        if call.kernel == "gather" and call.arguments[2] == rows:
-            low.calls[at] = Call("gather_both", (*call.arguments, name), -(-count // CACHE_LINE), nodes=(node.name,))
-            return name
-    low.emit("transpose", rows, name, extent=columns, grain=CACHE_LINE, node=node)
-    return name
+    kernel, more = ("linear", [int(relu is not None)]) if b else ("product_nt", [])
+    bias, across = [low.value(b)] if b else [], by_columns(rows, columns)
+    low.emit(kernel, across, *more, given, low.value(W), *bias, z, extent=columns if across else rows,
+             grain=CACHE_LINE if across else 1, flops=work, node=node, also=also)  # fmt: skip
 
 
 def linear_back(low: Lowering, node: Node) -> None:
@@ -88,8 +68,8 @@ def linear_back(low: Lowering, node: Node) -> None:
         low.share(b, lambda into: low.emit("sum_rows", d, into, extent=units, grain=8, node=node))
     if low.wants(x):
         low.share(x, lambda into: low.emit(
-            "product_nn", by_columns(rows, inputs), d, low.value(W), low.rows(into), extent=max(rows, inputs),
-            flops=work, node=node,
+            "product_nn", by_columns(rows, inputs), d, low.value(W), low.rows(into),
+            extent=inputs if by_columns(rows, inputs) else rows, flops=work, node=node,
         ))  # fmt: skip
 
 

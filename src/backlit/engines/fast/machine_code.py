@@ -1,8 +1,8 @@
 """Kernels by the address of their machine code, all called alike: f(words, lo, hi, step).
 
 ``words`` are a call's other arguments as int64: a number takes one, an array its address and its shape. For every
-kernel and kind of arguments a few lines of Python unpack them; they lie as a module in the cache folder, where Numba
-keeps their machine code for the next process.
+kernel and kind of arguments a few lines of Python unpack them. What is compiled lies as object code in the cache
+folder; the next process links it without loading the compiler.
 """
 
 from __future__ import annotations
@@ -16,29 +16,30 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from importlib.metadata import version as version_of
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
+import llvmlite.binding as llvm
 import numpy as np
 
-from backlit.engines.fast import pointers
+from backlit.engines.fast import jit, pointers, products
 from backlit.engines.fast.jit import KERNELS
 
 Array = Any
 
-_TEXT = """from numba import carray, cfunc, types
+GEMM = ("backlit_sgemm", "backlit_dgemm")
+"""The matrix products of float32 and of float64, as compiled kernels call them."""
 
-from backlit.engines.fast.jit import KERNELS
-from backlit.engines.fast.pointers import pointer
+TILE = ("backlit_stile", "backlit_dtile")
+"""A tile of each."""
+NEVER_CALLED = ("NRT_MemInfo_call_dtor",)
+"""What Numba refers to where it gives back memory; kernels have none."""
 
-kernel = KERNELS[{name!r}]
-
-
-@cfunc(types.void(types.int64, types.int64, types.int64, types.int64), cache=True, error_model="numpy")
+_TEXT = """
 def call(words, lo, hi, step):
     w = carray(pointer(words), ({size},), types.int64)
 {lines}
@@ -59,7 +60,7 @@ def _words(argument: Any) -> list[int]:
 
 def address(name: str, arguments: Sequence[Any]) -> int:
     """Where the machine code of a kernel for such arguments begins; compiled where it was never asked for before."""
-    return int(_function(name, tuple(map(_kind, arguments))).address)
+    return _address(name, tuple(map(_kind, arguments)))
 
 
 def _kind(argument: Any) -> str:
@@ -70,14 +71,21 @@ def _kind(argument: Any) -> str:
 
 
 @cache
-def _function(name: str, kinds: tuple[str, ...]) -> Any:
-    return module(_name(name, kinds), _unpacking(name, kinds)).call
+def _address(name: str, kinds: tuple[str, ...]) -> int:
+    unit, text = _name(name, kinds), _unpacking(name, kinds)
+
+    def make() -> bytes:
+        from backlit.engines.fast.compiler import kernel_code
+
+        return kernel_code(text, unit, KERNELS[name])
+
+    return _linked(unit, make)
 
 
 def waiting(wanted: Iterable[tuple[str, Sequence[Any]]]) -> int:
     """How many of these kernels have to be compiled before they can run."""
     texts = {(name, tuple(map(_kind, arguments))) for name, arguments in wanted}
-    return sum(not (cache_folder() / f"{_name(*each)}.py").exists() for each in texts)
+    return sum(not _file(_name(*each)).exists() for each in texts)
 
 
 def _name(name: str, kinds: tuple[str, ...]) -> str:
@@ -85,16 +93,24 @@ def _name(name: str, kinds: tuple[str, ...]) -> str:
 
 
 def version(name: str, text: str, maker: str) -> str:
-    """A name for a module of compiled code: another one for every text and every version of what it is made of.
+    """A name for compiled code: another one for every text, version of what it is made of, compiler and processor.
 
-    That is the module ``maker`` and all of this package that it takes something from: Numba would not see a change.
+    What it is made of is the module ``maker`` and all of this package that it takes something from.
     """
-    key = f"{text}{_sources(maker)}{numba.config.BOUNDSCHECK}"
-    return f"{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return f"{name}_{hashlib.sha256(f'{text}{_sources(maker)}{_compiler()}'.encode()).hexdigest()[:16]}"
+
+
+@cache
+def _compiler() -> str:
+    return f"{version_of('numba')} {version_of('llvmlite')} {llvm.get_host_cpu_name()} {_features()}"
+
+
+def _features() -> str:
+    return str(llvm.get_host_cpu_features().flatten())
 
 
 def _unpacking(name: str, kinds: tuple[str, ...]) -> str:
-    """The module that unpacks arguments of these kinds and calls the kernel."""
+    """The text that unpacks arguments of these kinds and calls the kernel."""
     at, lines, given = 0, [], ["lo", "hi", *(["step"] if takes_step(name) else [])]
     for kind in kinds:
         given.append(f"a{at}")
@@ -103,17 +119,78 @@ def _unpacking(name: str, kinds: tuple[str, ...]) -> str:
         value = {"int": f"w[{at}]", "float": f"w[{at} : {at + 1}].view(types.float64)[0]"}.get(dtype)
         lines.append(f"    a{at} = {value or f'carray(pointer(w[{at}]), ({shape}), types.{dtype})'}")
         at += 1 + int(dimensions or 0)
-    return _TEXT.format(name=name, size=at, lines="\n".join(lines), arguments=", ".join(given))
+    return _TEXT.format(size=at, lines="\n".join(lines), arguments=", ".join(given))
 
 
 def takes_step(name: str) -> bool:
     """True where the kernel wants to know which step of the stretch it is."""
-    function: Any = KERNELS[name]
-    return "step" in inspect.signature(getattr(function, "py_func", function)).parameters
+    return "step" in inspect.signature(KERNELS[name]).parameters
+
+
+# --- linking ----------------------------------------------------------------------------------------------------------
+
+_lock = threading.RLock()
+
+
+@cache
+def host() -> Any:
+    """This processor, as LLVM knows it."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    fixed = "static" if target.name.startswith("x86") else "default"  # what is linked in memory has one address
+    return target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=_features(), opt=3, reloc=fixed, codemodel="jitdefault", jit=True
+    )
+
+
+@cache
+def _engine() -> Any:
+    """What links object code and keeps its machine code. Before they are linked, products are known by name alone."""
+    symbols = pointers.of_system()
+    nothing = symbols[pointers.YIELD]
+    for name, place in (symbols | dict.fromkeys((*GEMM, *TILE, *NEVER_CALLED), nothing)).items():
+        llvm.add_symbol(name, place)
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), host())
+
+
+def _linked(unit: str, make: Callable[[], bytes]) -> int:
+    """The address of what the object code ``unit`` exports under its own name; ``make`` compiles it."""
+    with _lock:
+        _engine()
+        file = _file(unit)
+        if not file.exists():
+            _write(file, make())
+        return _link(unit, file.read_bytes())
+
+
+def _link(unit: str, code: bytes) -> int:
+    for product in GEMM:
+        if product.encode() in code:
+            _gemm(product)
+    _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
+    _engine().finalize_object()
+    return int(_engine().get_function_address(unit))
+
+
+@cache
+def _gemm(name: str) -> None:
+    """Make a matrix product known to all that is linked."""
+    unit = version(f"product{GEMM.index(name)}", "", products.__name__)
+
+    def make() -> bytes:
+        from backlit.engines.fast.compiler import gemm_code
+
+        return gemm_code(name, unit)
+
+    llvm.add_symbol(name, _linked(unit, make))
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def cache_folder() -> Path:
-    """Where unpacking functions and their machine code are kept: ``$BACKLIT_CACHE`` or the user's cache folder.
+    """Where object code is kept: ``$BACKLIT_CACHE`` or the user's cache folder.
 
     Where that cannot be written, a temporary folder of this process.
     """
@@ -133,14 +210,28 @@ def _writable(folder: Path) -> Path:
         return made
 
 
+def _file(unit: str) -> Path:
+    return cache_folder() / f"{unit}.o"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, whoever else writes it."""
+    part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+    part.write_bytes(content)
+    part.replace(path)
+
+
 @cache
 def _sources(maker: str) -> str:
-    found, reached = set[str](), [maker, pointers.__name__]
+    found, reached = set[str](), [maker, pointers.__name__, products.__name__, jit.__name__]
     while reached:
         if (name := reached.pop()) not in found:
             found.add(name)
             reached += _imports(name)
-    return "".join(inspect.getsource(sys.modules[name]) for name in sorted(found))
+    of_compiler = (
+        Path(__file__).with_name(f"{n}.py").read_text("utf-8") for n in ("compiler", "vector_code", "machine_code")
+    )
+    return "".join([*(inspect.getsource(sys.modules[name]) for name in sorted(found)), *of_compiler])
 
 
 def _imports(module: str) -> set[str]:
@@ -154,9 +245,7 @@ def module(name: str, text: str) -> ModuleType:
     """The module of that name and text in the cache folder, made where it is not there yet."""
     path = cache_folder() / f"{name}.py"
     if not path.exists():
-        part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-        part.write_text(text, "utf-8")
-        part.replace(path)
+        _write(path, text.encode())
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,53 +1,51 @@
-"""What a table of calls needs of the machine: numbers that are addresses, and counters that threads share."""
+"""What a table of calls needs of the machine: numbers that are addresses, and counters that threads share.
+
+As Python they are written with ctypes; :mod:`backlit.engines.fast.compiler` has an instruction for each.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import ctypes
+import sys
+import threading
+import time
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+CODE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+"""Machine code that is called as f(words, lo, hi, step)."""
+_lock = threading.Lock()
 
-_WORD = ir.IntType(64)
-
-
-@intrinsic
-def pointer(_: Any, address: Any) -> Any:
-    """An address, an int64, as a pointer that ``numba.carray`` takes."""
-
-    def build(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(address), build
+YIELD, SLEEP = "backlit_yield", "backlit_sleep"
+"""Functions of the operating system that compiled code calls; SLEEP takes a uint32."""
+NAP = 1 if sys.platform == "win32" else 50
+"""A millisecond there, microseconds elsewhere."""
 
 
-@intrinsic
-def call(_: Any, function: Any, words: Any, lo: Any, hi: Any, step: Any) -> Any:
-    """Call the machine code at address ``function`` as f(words, lo, hi, step), all int64."""
-
-    def build(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
-        code = ir.FunctionType(ir.VoidType(), [_WORD] * 4).as_pointer()
-        builder.call(builder.inttoptr(arguments[0], code), arguments[1:])
-
-    return types.void(function, words, lo, hi, step), build
+def of_system() -> dict[str, int]:
+    """The addresses of these functions."""
+    windows = sys.platform == "win32"
+    library = ctypes.WinDLL("kernel32") if windows else ctypes.CDLL(None)  # type: ignore[attr-defined,unused-ignore]
+    names = {YIELD: "SwitchToThread", SLEEP: "Sleep"} if windows else {YIELD: "sched_yield", SLEEP: "usleep"}
+    return {own: int(ctypes.cast(getattr(library, n), ctypes.c_void_p).value or 0) for own, n in names.items()}
 
 
-@intrinsic
-def fetch_add(_: Any, address: Any, amount: Any) -> Any:
+def call(function: int, words: int, lo: int, hi: int, step: int) -> None:
+    """Call the machine code at address ``function`` as f(words, lo, hi, step)."""
+    CODE(function)(words, lo, hi, step)
+
+
+def fetch_add(address: int, amount: int) -> int:
     """Add to the int64 at ``address`` as one indivisible act, and give what it was before."""
-
-    def build(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
-        place = builder.inttoptr(arguments[0], _WORD.as_pointer())
-        return builder.atomic_rmw("add", place, arguments[1], "seq_cst")
-
-    return types.int64(address, amount), build
+    with _lock:
+        place = ctypes.c_int64.from_address(address)
+        place.value += amount
+        return place.value - amount
 
 
-@intrinsic
-def fetch(_: Any, address: Any) -> Any:
+def fetch(address: int) -> int:
     """The int64 at ``address`` as it is now, whichever thread wrote it."""
+    return ctypes.c_int64.from_address(address).value
 
-    def build(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(arguments[0], _WORD.as_pointer()), "seq_cst", 8)
 
-    return types.int64(address), build
+def give_way(naps: bool) -> None:
+    """Let another thread have the core, for a nap where it ``naps``."""
+    time.sleep(5e-5 if naps else 0)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numba
 import numpy as np
 
 import backlit.engines.fast.families  # noqa: F401  enters all kernels in the tables
@@ -19,7 +18,7 @@ from backlit.core.errors import InputError
 from backlit.core.rng import key_words
 from backlit.core.types import Array
 from backlit.engines.fast import blas, machine_code, team
-from backlit.engines.fast.jit import KERNELS
+from backlit.engines.fast.jit import KERNELS, as_python
 from backlit.engines.fast.kernels_loss import CHUNK
 from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier, lifetimes
 from backlit.engines.fast.looking import Looking
@@ -255,7 +254,7 @@ class Program:
         into["order"][: len(order)], into["rates"][:steps], into["clock"][0] = order, rates, first
         self._prepare_keys(steps)
         given = {f"all_{identifier(n)}": data[n].reshape(len(data[n]), -1) for n in self.graph.inputs}
-        made = self._interpret(given, steps) if numba.config.DISABLE_JIT else self._execute(given, steps)
+        made = self._interpret(given, steps) if as_python() else self._execute(given, steps)
         return {n: into[n][:made].copy() for n in _MADE}
 
     def _execute(self, given: Mapping[str, Array], steps: int) -> int:
@@ -272,7 +271,7 @@ class Program:
     @cached_property
     def _gathering(self) -> list[int]:
         """The lines that read the data."""
-        return [i for i, call in enumerate(self.calls) if call.kernel in {"gather", "gather_both"}]
+        return [i for i, call in enumerate(self.calls) if call.kernel == "gather"]
 
     def _finished(self, steps: int) -> int:
         """How many of the steps were finite."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable
-from functools import cache
 from threading import Thread
 from typing import Any
 
-import llvmlite.binding as llvm
-from numba import njit, types
+import numpy as np
 
 from backlit.engines.fast import machine_code
-from backlit.engines.fast.pointers import call, fetch, fetch_add
+from backlit.engines.fast.jit import inlined, kernel
+from backlit.engines.fast.pointers import CODE, call, fetch, fetch_add, give_way
 
 Array = Any
 
@@ -28,22 +25,7 @@ PATIENCE, TRUST = 4000, 4000
 program has the core that the others need."""
 
 
-def _of_system(name: str, of_windows: str, *takes: Any) -> Any:
-    """A function of the operating system that compiled code calls."""
-    windows = sys.platform == "win32"
-    library = ctypes.WinDLL("kernel32") if windows else ctypes.CDLL(None)  # type: ignore[attr-defined,unused-ignore]
-    code = ctypes.cast(getattr(library, of_windows if windows else name), ctypes.c_void_p).value
-    llvm.add_symbol(f"backlit_{name}", code)
-    return types.ExternalFunction(f"backlit_{name}", types.int32(*takes))
-
-
-_yield = _of_system("sched_yield", "SwitchToThread")
-_sleep = _of_system("usleep", "Sleep", types.uint32)
-_NAP = 1 if sys.platform == "win32" else 50
-"""A millisecond there, microseconds elsewhere."""
-
-
-@njit(nogil=True, inline="always")
+@inlined
 def meet(shared: Array, parts: int) -> None:
     """Wait until all threads of the team are here, or the leader has given up."""
     if parts == 1:
@@ -56,69 +38,61 @@ def meet(shared: Array, parts: int) -> None:
         return
     while fetch(shared.ctypes.data + 8 * ROUND) == turn and not fetch(given_up):
         looked += 1
-        if looked > PATIENCE + TRUST:
-            _sleep(_NAP)
-        elif looked > PATIENCE:
-            _yield()
+        if looked > PATIENCE:
+            give_way(looked > PATIENCE + TRUST)
 
 
-@njit(nogil=True)
+@inlined
 def share(extent: int, grain: int, part: int, parts: int) -> tuple[int, int]:
     """(lo, hi): the units of work of one thread, in multiples of ``grain``."""
     blocks = -(-extent // grain)
     return min(blocks * part // parts * grain, extent), min(blocks * (part + 1) // parts * grain, extent)
 
 
-@njit(nogil=True)
-def work(
-    table: Array, words: Array, shared: Array, part: int, parts: int, at: int, steps: int, resumed: bool
-) -> int:  # fmt: skip
+@kernel
+def work(part: int, parts: int, table: Array, words: Array, shared: Array, steps: int, resumed: int, at: Array) -> None:
     """Do the calls from position ``at`` on, ``len(table)`` a step, until ``steps`` are done or a call is Python's.
 
-    Gives the position reached. Where a call is Python's only the first thread comes back, ``resumed`` when it goes on;
-    the others wait for it.
+    ``at`` becomes the position reached. Where a call is Python's only the first thread comes back, ``resumed`` when it
+    goes on; the others wait for it.
     """
     size, words_at, first = len(table), words.ctypes.data, shared[FIRST]
     stop_at, given_up = shared.ctypes.data + 8 * STOP, shared.ctypes.data + 8 * GIVEN_UP
     if resumed:
         meet(shared, parts)
-    while at < steps * size:
-        line = table[at % size]
-        if line[EVERY] > 1 and (first + at // size - 1) % line[EVERY]:
-            at += 1
+    while at[0] < steps * size:
+        line, step = table[at[0] % size], at[0] // size
+        if line[EVERY] > 1 and (first + step - 1) % line[EVERY]:
+            at[0] += 1
             continue
         meet(shared, parts)
         if (line[CHECKED] and fetch(stop_at)) or fetch(given_up):
-            return at
+            return
         if line[FUNCTION]:
             lo, hi = share(line[EXTENT], line[GRAIN], part, parts)
             if lo < hi:
-                call(line[FUNCTION], words_at + 8 * line[WORDS], lo, hi, at // size)
+                call(line[FUNCTION], words_at + 8 * line[WORDS], lo, hi, step)
         elif part == 0:
-            return at
+            return
         else:
             meet(shared, parts)
-        at += 1
+        at[0] += 1
     meet(shared, parts)
-    return at
 
 
-_TEXT = """from numba import njit
+class _Member:
+    """One thread's way through a table."""
 
-from backlit.engines.fast import team
+    def __init__(self, table: Array, words: Array, shared: Array, steps: int, part: int, parts: int) -> None:
+        self.at, self.bounds = np.zeros(1, np.int64), (part, parts)
+        self.given = [(table, words, shared, steps, resumed, self.at) for resumed in (0, 1)]
+        self.words = [np.array(machine_code.words_of(given), np.int64) for given in self.given]
+        self.code = CODE(machine_code.address("work", self.given[0]))
 
-
-@njit(cache=True, nogil=True)
-def work(table, words, shared, part, parts, at, steps, resumed):
-    return team.work(table, words, shared, part, parts, at, steps, resumed)
-"""
-
-
-@cache
-def _work() -> Callable[..., int]:
-    """``work`` with machine code that is kept for the next process."""
-    made = machine_code.module(machine_code.version("team", _TEXT, __name__), _TEXT)
-    return made.work  # type: ignore[no-any-return]
+    def go(self, *, resumed: bool = False) -> int:
+        """Go on until the end, or to a call that is Python's; gives the position reached. Python runs meanwhile."""
+        self.code(self.words[resumed].ctypes.data, *self.bounds, 0)
+        return int(self.at[0])
 
 
 def run(
@@ -132,26 +106,24 @@ def run(
     """
     shared[:] = 0
     shared[FIRST] = first
-    given = (table, words, shared)
-    others = [Thread(target=_work(), args=(*given, part, parts, 0, steps, False)) for part in range(1, parts)]
+    leader, *others = (_Member(table, words, shared, steps, part, parts) for part in range(parts))
+    threads = [Thread(target=other.go) for other in others]
     try:
-        for thread in others:
+        for thread in threads:
             thread.start()
-        _lead(*given, steps, parts, by_python)
+        _lead(leader, table, shared, steps, by_python)
     except BaseException:
         shared[GIVEN_UP] = 1
         raise
     finally:
-        for thread in others:
+        for thread in threads:
             if thread.ident is not None:
                 thread.join()
 
 
-def _lead(
-    table: Array, words: Array, shared: Array, steps: int, parts: int, by_python: Callable[[int, int], None]
-) -> None:  # fmt: skip
-    size, work = len(table), _work()
-    at = work(table, words, shared, 0, parts, 0, steps, False)
+def _lead(leader: _Member, table: Array, shared: Array, steps: int, by_python: Callable[[int, int], None]) -> None:
+    at, size = leader.go(), len(table)
     while at < steps * size and not shared[STOP]:
         by_python(at % size, at // size)
-        at = work(table, words, shared, 0, parts, at + 1, steps, True)
+        leader.at[0] += 1
+        at = leader.go(resumed=True)

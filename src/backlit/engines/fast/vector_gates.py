@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from backlit.engines.fast.vector_math import F, as_written, by_type, exp32, log1p_moderate, within
+from backlit.engines.fast.jit import as_written, by_type
+from backlit.engines.fast.vector_math import F, exp32, log1p_moderate, within
 
 D = np.float64
 

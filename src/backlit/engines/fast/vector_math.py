@@ -16,35 +16,14 @@ other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
+
+from backlit.engines.fast.jit import as_written, by_type
 
 F = np.float32
 I = np.int32  # noqa: E741  the integer beside F
-
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True}
-
-
-def as_written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that becomes part of each loop it is called in, its sums in the order they are written in."""
-    return njit(function, **_OPTIONS)  # type: ignore[no-any-return]
-
-
-def by_type(name: str, single: Callable[..., Any], double: Callable[..., Any]) -> Callable[[Any], Any]:
-    """One name for two functions of one number: of a float32, and of any other."""
-
-    def pick(x: Any) -> Any:
-        return single(x) if isinstance(x, np.float32) else double(x)
-
-    pick.__name__ = pick.__qualname__ = name
-    pick.__module__ = single.__module__
-    bodies = (lambda x: single(x)), (lambda x: double(x))  # noqa: PLW0108  Numba wants a function written in Python
-    overload(pick, jit_options=_OPTIONS)(lambda x: bodies[x != types.float32])
-    return pick
 
 
 # --- e^x = 2^k (1 + f) ------------------------------------------------------------------------------------------------

@@ -1,0 +1,224 @@
+"""Kernels to machine code, by Numba: imported only where something has not been compiled before.
+
+Importing it tells Numba what the functions that kernels are made of compile to: those of :mod:`backlit.engines.fast.jit`
+to themselves, the matrix product, counters and pointers to instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+from backlit.engines.fast import jit, kernels_random, pointers, products, vector_code
+from backlit.engines.fast.machine_code import GEMM, NEVER_CALLED, TILE, host
+
+_WORD = ir.IntType(64)
+
+
+def _options(assumed: frozenset[str]) -> dict[str, Any]:
+    return {"nogil": True, "error_model": "numpy", "fastmath": set(assumed), "forceinline": True}
+
+
+# --- functions that become part of kernels ----------------------------------------------------------------------------
+
+
+def known() -> None:
+    """Tell Numba of the functions that have been registered since it was told last."""
+    for function, assumed in list(jit.ASSUMED.items()):
+        _tell(function, assumed)
+    for pick, (single, double) in list(jit.BY_TYPE.items()):
+        _tell_choice(pick, single, double)
+
+
+@cache
+def _tell(function: Callable[..., Any], assumed: frozenset[str]) -> None:
+    overload(function, jit_options=_options(assumed), strict=False)(lambda *_, **__: function)
+
+
+@cache
+def _tell_choice(pick: Callable[..., Any], single: Callable[..., Any], double: Callable[..., Any]) -> None:
+    bodies = (lambda x: single(x)), (lambda x: double(x))  # noqa: PLW0108  Numba wants a function written in Python
+    overload(pick, jit_options=_options(frozenset({"contract"})))(lambda x: bodies[x != types.float32])
+
+
+@overload(jit.span)
+def _span(lo, hi):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  as Numba wants it
+    return lambda lo, hi: range(np.uint64(lo), np.uint64(hi))
+
+
+# --- instructions -----------------------------------------------------------------------------------------------------
+
+
+def _instruction(build: Callable[..., Any], result: Any, *takes: Any) -> Any:
+    """A function that compiled code calls, of arguments of these types: ``build(builder, arguments)`` writes it."""
+
+    def write(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        found = build(builder, arguments)
+        return ir.Constant(ir.IntType(8).as_pointer(), None) if found is None else found
+
+    signature = result(*takes)
+    names = ", ".join(f"a{i}" for i in range(len(takes)))
+    space = {"signature": signature, "write": write}
+    exec(f"def instruction(context, {names}): return signature, write", space)  # noqa: S102  a function of so many arguments
+    return intrinsic(space["instruction"])
+
+
+def _address(builder: Any, word: Any, kind: Any) -> Any:
+    return builder.inttoptr(word, kind.as_pointer())
+
+
+def _call(builder: Any, arguments: Any) -> None:
+    code = ir.FunctionType(ir.VoidType(), [_WORD] * 4)
+    builder.call(_address(builder, arguments[0], code), arguments[1:])
+
+
+def _upper(builder: Any, arguments: Any) -> Any:
+    wide = ir.IntType(128)
+    product = builder.mul(*(builder.zext(n, wide) for n in arguments))
+    return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), _WORD)
+
+
+_word, _pointer = types.int64, types.voidptr
+pointer = _instruction(lambda b, a: _address(b, a[0], ir.IntType(8)), _pointer, _word)
+_calls = _instruction(_call, types.void, *[_word] * 5)
+_adds = _instruction(lambda b, a: b.atomic_rmw("add", _address(b, a[0], _WORD), a[1], "seq_cst"), _word, _word, _word)
+_reads = _instruction(lambda b, a: b.load_atomic(_address(b, a[0], _WORD), "seq_cst", 8), _word, _word)
+_high = _instruction(_upper, types.uint64, types.uint64, types.uint64)
+
+_yields = types.ExternalFunction(pointers.YIELD, types.int32())
+_sleeps = types.ExternalFunction(pointers.SLEEP, types.int32(types.uint32))
+
+overload(pointers.call)(
+    lambda function, words, lo, hi, step: lambda function, words, lo, hi, step: _calls(function, words, lo, hi, step)
+)
+overload(pointers.fetch_add)(lambda address, amount: lambda address, amount: _adds(address, amount))  # noqa: PLW0108
+overload(pointers.give_way)(lambda naps: lambda naps: _sleeps(pointers.NAP) if naps else _yields())
+overload(pointers.fetch)(lambda address: lambda address: _reads(address))  # noqa: PLW0108
+overload(kernels_random.plus)(lambda a, b: lambda a, b: a + b)
+overload(kernels_random.times)(lambda a, b: lambda a, b: a * b)
+overload(kernels_random.high_times)(lambda a, b: lambda a, b: _high(a, b))  # noqa: PLW0108
+
+
+# --- the matrix product -----------------------------------------------------------------------------------------------
+
+
+@overload(products.gemm)
+def _gemm(ta, tb, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    name, size = (GEMM[0], 4) if C.dtype == types.float32 else (GEMM[1], 8)
+    product = types.ExternalFunction(name, types.void(*[_word] * 12))
+
+    def compiled(ta, tb, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        ia, ib, ic = A.ctypes.data + a * size, B.ctypes.data + b * size, C.ctypes.data + c * size
+        product(int(ta), int(tb), m, n, k, ia, lda, ib, ldb, int(beta != 0), ic, ldc)
+
+    return compiled
+
+
+def gemm_code(name: str, unit: str) -> bytes:
+    """The object code of a matrix product, exported as ``unit``."""
+    real = ("float32", "float64")[GEMM.index(name)]
+    lanes, high = vector_code.Code(None, real).lanes, vector_code.rows_of_tile()
+    product = products.compiled_gemm(vector_code.Code(None, real).size, lanes, high, _instructions(real, lanes, high))
+    return object_code(product, [_word] * 12, unit, vector_code.tile_module(TILE[GEMM.index(name)], real))
+
+
+def _instructions(real: str, lanes: int, high: int) -> dict[str, Any]:
+    number, size = (types.float32, 4) if real == "float32" else (types.float64, 8)
+
+    def written(do: str, takes: int) -> Any:
+        return _instruction(lambda b, a: getattr(vector_code.Code(b, real), do)(a), types.void, *[_word] * takes)
+
+    def load(builder: Any, arguments: Any) -> Any:
+        it = vector_code.Code(builder, real)
+        return builder.load(it.at(arguments[0], it.number), align=size)
+
+    def store(builder: Any, arguments: Any) -> None:
+        it = vector_code.Code(builder, real)
+        builder.store(arguments[0], it.at(arguments[1], it.number), align=size)
+
+    def stack(numbers: int) -> Any:
+        return _instruction(lambda b, _: _on_stack(b, numbers * size), _word)
+
+    deep = -(-high // lanes) * lanes
+    return {
+        "tile": types.ExternalFunction(TILE[real != "float32"], types.void(*[_word] * vector_code.TILE_TAKES)), "turn": written("turn", 5), "move": written("move", 2),
+        "load": _instruction(load, number, _word), "store": _instruction(store, types.void, number, _word),
+        "stack_panel": stack(products.PART * vector_code.VECTORS * lanes),
+        "stack_rows": stack(products.PART * products.BLOCK * deep),
+        "inlined": njit(**_options(jit.FAST)), "zero": np.dtype(real).type(0),
+    }  # fmt: skip
+
+
+def _on_stack(builder: Any, size: int) -> Any:
+    """The address of so many bytes of the function's own."""
+    with builder.goto_entry_block():
+        place = builder.alloca(ir.ArrayType(ir.IntType(8), size))
+    place.align = 64
+    return builder.ptrtoint(place, _WORD)
+
+
+# --- object code ------------------------------------------------------------------------------------------------------
+
+
+def kernel_code(text: str, name: str, kernel: Callable[..., Any]) -> bytes:
+    """The object code of ``name``(words, lo, hi, step), the function ``call`` of a text that unpacks and calls."""
+    known()
+    space = {"kernel": kernel, "pointer": pointer, "carray": numba.carray, "types": types}
+    exec(compile(text, name, "exec"), space)  # noqa: S102  our own text, of a kernel's arguments
+    return object_code(space["call"], [_word] * 4, name)
+
+
+@cache
+def checked(name: str) -> Callable[..., Any]:
+    """A kernel that raises IndexError where an index is out of bounds, for tests with ``NUMBA_BOUNDSCHECK``."""
+    known()
+    kernel = jit.KERNELS[name]
+    return njit(kernel, **_options(jit.ASSUMED[kernel]) | {"boundscheck": True})  # type: ignore[no-any-return]
+
+
+def object_code(function: Callable[..., Any], takes: Sequence[Any], name: str, also: str = "") -> bytes:
+    """A function of numbers as object code that exports it under ``name`` with the calling convention of C.
+
+    ``also`` is a module of LLVM with what it calls.
+    """
+    signature = types.void(*takes)
+    made = njit(signature, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_plain())(function)
+    (found,) = made.overloads.values()
+    text = found.library.get_llvm_str() + _exported(found.fndesc.llvm_func_name, len(takes), name)
+    module = llvm.parse_assembly(text)
+    module.link_in(llvm.parse_assembly(also))
+    module.verify()
+    _require_known(module)
+    return host().emit_object(module)
+
+
+def _require_known(module: Any) -> None:
+    """RuntimeError where code needs what is not there without Numba: it allocates, or raises."""
+    needed = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+    if unknown := sorted(n for n in needed if n.startswith(("NRT_", "Py", "numba_")) and n not in NEVER_CALLED):
+        raise RuntimeError(f"a kernel may neither allocate nor raise, this one needs {', '.join(unknown)}")
+
+
+def _plain() -> dict[str, Any]:
+    return {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": set(jit.FAST)}
+
+
+def _exported(inner: str, count: int, name: str) -> str:
+    """Numba's functions also take a place for what they return and one for an exception; nobody reads either."""
+    takes = ", ".join(f"i64 %a{i}" for i in range(count))
+    return f"""
+define void @"{name}"({takes}) {{
+  %returned = alloca i8*
+  %raised = alloca {{i8*, i32, i8*, i8*, i32}}*
+  %status = call i32 @"{inner}"(i8** %returned, {{i8*, i32, i8*, i8*, i32}}** %raised, {takes})
+  ret void
+}}
+"""

@@ -1,0 +1,143 @@
+"""The matrix product: panels of B beside tiles of C that stay in registers, by instructions of :mod:`vector_code`.
+
+A product is cut along k in parts whose panels of B fit a core's nearest cache; a panel is copied together (turned
+where B is given transposed) and serves all rows. Where the rows of A lie so far apart that they fall on the same
+lines of the cache, a block of them is copied too. Every entry is summed in the order of k, part by part, however the
+product is cut: shares of it have the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.lib.stride_tricks import as_strided
+
+Array = Any
+
+PART = 256
+"""Terms of a sum that are done together, at most."""
+FAR = 4096
+"""Bytes between two rows from which they share lines of the cache."""
+FEW = 2
+"""Tiles of rows for which B is not worth copying."""
+BLOCK = 18
+"""Tiles of rows that are copied together."""
+
+
+def gemm(
+    ta: bool, tb: bool, m: int, n: int, k: int, A: Array, a: int, lda: int, B: Array, b: int, ldb: int,
+    beta: float, C: Array, c: int, ldc: int,
+) -> None:  # fmt: skip
+    """C[m, n] = op(A)[m, k] op(B)[k, n] + beta C, op the transpose where ``ta``, ``tb``, in rows; beta is 0 or 1.
+
+    A matrix is the part of a contiguous array that begins at entry ``a`` and has rows ``lda`` entries apart.
+    """
+    left = _part(A, a, lda, (k, m) if ta else (m, k))
+    right = _part(B, b, ldb, (n, k) if tb else (k, n))
+    into = _part(C, c, ldc, (m, n))
+    found = (left.T if ta else left) @ (right.T if tb else right)
+    into[...] = found + beta * into if beta else found
+
+
+def _part(A: Array, start: int, row: int, shape: tuple[int, int]) -> Array:
+    size, (rows, columns) = A.itemsize, shape
+    assert rows * columns == 0 or 0 <= start <= A.size - (rows - 1) * row - columns
+    return as_strided(A.reshape(-1)[start:], shape, (row * size, size))
+
+
+def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Callable[..., None]:
+    """The product of numbers of ``size`` bytes as the compiler takes it, on addresses; ``code`` has its instructions.
+
+    ``lanes`` numbers make a vector, ``high`` rows a tile.
+    """
+    tile, turn, move, load, store, stack_panel, stack_rows = (code[n] for n in INSTRUCTIONS)
+    parts, zero, deep = code["inlined"], code["zero"], -(-high // lanes) * lanes
+
+    @parts
+    def part(whole: int, most: int) -> int:
+        return max(-(-whole // max(-(-whole // most), 1)), 1)
+
+    @parts
+    def turned(lines: int, step: int, count: int, k: int, into: int, width: int) -> None:
+        """into[q, c] = lines[c, q], a vector's length of both at a time."""
+        whole = k // lanes * lanes
+        for q in range(0, whole, lanes):
+            for c in range(0, count, lanes):
+                turn(lines + size * q + c * step, step, count - c, into + size * (q * width + c), size * width)
+        for q in range(whole, k):
+            for c in range(count):
+                store(load(lines + c * step + size * q), into + size * (q * width + c))
+
+    @parts
+    def copied(lines: int, step: int, count: int, k: int, into: int, width: int) -> None:
+        """into[q, c] = lines[q, c]."""
+        for q in range(k):
+            for c in range(0, count // lanes * lanes, lanes):
+                move(lines + q * step + size * c, into + size * (q * width + c))
+            for c in range(count // lanes * lanes, count):
+                store(load(lines + q * step + size * c), into + size * (q * width + c))
+
+    @parts
+    def block(ta: int, i0: int, i1: int, m: int, tall: int, o: int, k: int, A: int, lda: int, into: int) -> None:
+        """Tiles of rows i0 … i1 of op(A), terms o … o + k, each as k lines of a column's entries."""
+        for i in range(i0, i1, tall):
+            tile_at = into + (i - i0) // tall * (deep * k * size)
+            if ta:  # what lies behind the tile fills up its vectors
+                copied(A + size * (o * lda + i), size * lda, min(deep, m - i), k, tile_at, deep)
+            else:
+                turned(A + size * (i * lda + o), size * lda, min(tall, i1 - i), k, tile_at, deep)
+
+    @parts
+    def panel(tb: int, few: int, j: int, columns: int, o: int, k: int, B: int, ldb: int, into: int) -> tuple[int, int]:
+        """(address, bytes between lines) of a panel of op(B): where it lies already, for few rows, or a copy."""
+        wide = lanes if columns <= lanes else 2 * lanes
+        if tb:
+            turned(B + size * (j * ldb + o), size * ldb, columns, k, into, wide)
+        elif few and columns == wide:
+            return B + size * (o * ldb + j), size * ldb
+        else:
+            copied(B + size * (o * ldb + j), size * ldb, columns, k, into, wide)
+        return into, size * wide
+
+    @parts
+    def clear(m: int, n: int, C: int, ldc: int) -> None:
+        for i in range(m):
+            for j in range(n):
+                store(zero, C + size * (i * ldc + j))
+
+    def product(
+        ta: int, tb: int, m: int, n: int, k: int, A: int, lda: int, B: int, ldb: int, add: int, C: int, ldc: int
+    ) -> None:  # fmt: skip
+        lines, near = stack_panel(), stack_rows()
+        terms, tall, few = part(k, PART), part(m, high), m <= FEW * high
+        copies = lda * size >= FAR and n > 2 * lanes and not few
+        rows = tall * BLOCK if copies else max(m, 1)
+        if k == 0 and not add:
+            clear(m, n, C, ldc)
+        for o in range(0, k, terms):
+            some, adds = min(terms, k - o), 1 if o > 0 else add
+            start, si, sk = (
+                A + (size * o * lda if ta else size * o),
+                size if ta else size * lda,
+                size * lda if ta else size,
+            )
+            for i0 in range(0, m, rows):
+                i1 = min(i0 + rows, m)
+                if copies:
+                    block(ta, i0, i1, m, tall, o, some, A, lda, near)
+                for j in range(0, n, 2 * lanes):
+                    columns = min(2 * lanes, n - j)
+                    at, sb = panel(tb, few, j, columns, o, some, B, ldb, lines)
+                    for i in range(i0, i1, tall):
+                        here, hi, hk = start + i * si, si, sk
+                        if copies:
+                            here, hi, hk = near + (i - i0) // tall * (deep * some * size), size, size * deep
+                        tile(2 if columns > lanes else 1, min(tall, i1 - i), some, here, hi, hk, at, sb,
+                             C + size * (i * ldc + j), size * ldc, adds, columns)  # fmt: skip
+
+    return product
+
+
+INSTRUCTIONS = ("tile", "turn", "move", "load", "store", "stack_panel", "stack_rows")
+"""What :func:`compiled_gemm` is made of."""
