@@ -18,16 +18,15 @@ CALL, SPEED = 2.5e-5, 8e9
 def chosen(graph: Graph, *, batch_size: int, steps: int, accumulate: int) -> tuple[str, str]:
     """("fast", "") or ("reference", the reason in one line) for a run of ``steps`` steps.
 
-    ``graph`` is that of a training step on one sample. The choice depends on the run alone, not on the machine's load
-    nor on what is compiled already, so that a run is the same run wherever it is started.
+    ``graph`` is that of a training step on one sample; a step has ``accumulate`` mini-batches. The choice depends on
+    the run alone, not on the machine's load nor on what is compiled already, so that a run is the same run wherever it
+    is started.
     """
     if find_spec("numba") is None:
         return "reference", say("engine_without_numba")
-    if accumulate > 1:
-        return "reference", say("engine_without_accumulation")
     if graph.sparse:
         return "reference", say("engine_without_sparse", names=", ".join(sorted(graph.sparse)))
-    if steps * seconds(graph, batch_size) < QUICK:
+    if steps * accumulate * seconds(graph, batch_size) < QUICK:
         return "reference", ""
     try:
         import_module("backlit.engines.fast.blas")
@@ -37,7 +36,7 @@ def chosen(graph: Graph, *, batch_size: int, steps: int, accumulate: int) -> tup
 
 
 def seconds(graph: Graph, batch_size: int) -> float:
-    """What a step takes the reference engine, about."""
+    """What a mini-batch takes the reference engine, about."""
     return len(graph.nodes) * CALL + sum(_work(graph, node) for node in graph.nodes) * batch_size / SPEED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from backlit.engines.fast.program import Program
     from backlit.engines.fast.vectors import Vectors
     from backlit.graph.graph import Graph
+
+    P = TypeVar("P", bound=Program)
 
 STRETCH = 256
 """Steps in one call at most, so that Ctrl-C is heard soon."""
@@ -174,19 +176,28 @@ class ByProgram:
 
     def _program(self, size: int, p: Progress, samples: Samples) -> Program:
         from backlit.engines.fast.program import Program
-        from backlit.engines.fast.vectors import Vectors
 
         if size not in self.programs:
-            s, graph = self.settings, self._graph(size, samples)
-            if self.vectors is None:
-                self.vectors = Vectors.of(graph, s.optimizer, self.model.dtype)
-                self.vectors.load(p.params, p.state, p.slots)
-            self.programs[size] = made = Program(
-                graph, s.optimizer, s.clip, self.vectors, seed=s.seed, threads=s.threads, looking=self._looking(graph)
-            )
-            if count := made.waiting():
-                self.tell(say("engine_compiling", count=str(count)))
+            self.programs[size] = self._made(Program, self._graph(size, samples), p)
         return self.programs[size]
+
+    def _made(self, kind: type[P], graph: Graph, p: Progress, **options: Any) -> P:
+        """A program of that kind on the run's vectors."""
+        s, vectors = self.settings, self._loaded(graph, p)
+        given = {"seed": s.seed, "threads": s.threads, "looking": self._looking(graph)} | options
+        made = kind(graph, s.optimizer, s.clip, vectors, **given)
+        if count := made.waiting():
+            self.tell(say("engine_compiling", count=str(count)))
+        return made
+
+    def _loaded(self, graph: Graph, p: Progress) -> Vectors:
+        """The run's vectors, which begin with the progress' arrays."""
+        from backlit.engines.fast.vectors import Vectors
+
+        if self.vectors is None:
+            self.vectors = Vectors.of(graph, self.settings.optimizer, self.model.dtype)
+            self.vectors.load(p.params, p.state, p.slots)
+        return self.vectors
 
     def _graph(self, size: int, samples: Samples) -> Graph:
         return samples.rows(np.zeros(size, np.int64)).graph(self.model, self.settings.loss, training=True)
@@ -227,11 +238,13 @@ def stepper(engine: str, model: Model, train: Samples, settings: Settings, batch
     if engine != "fast":
         options.pop("tell", None)
         return ByReference(model, train, settings, batches, **options)
-    if settings.accumulate > 1:
-        raise InputError("engine_accumulate", where="fit", got=f"accumulate={settings.accumulate}")
     if sparse := train.rows(slice(0, 1)).graph(model, settings.loss, training=True).sparse:
         raise InputError("sparse_engine", where="fit", got=", ".join(sorted(sparse)))
     _require_numba()
+    if settings.accumulate > 1:
+        from backlit.train.accumulating import ByParts
+
+        return ByParts(model, train, settings, batches, **options)
     return ByProgram(model, train, settings, batches, **options)
 
 

@@ -128,6 +128,13 @@ class Program:
 
     def _list(self) -> None:
         """Write down the step: mini-batch, forward, loss, backward, what is noted, update."""
+        self._list_gradients()
+        self._list_notes()
+        self._list_results()
+        self._list_update()
+
+    def _list_gradients(self) -> None:
+        """Mini-batch, forward, loss, backward."""
         low, g = self.low, self.graph
         for name in g.inputs:
             shape = g.values[name].shape
@@ -137,19 +144,30 @@ class Program:
             flat = low.flat(identifier(name))
             low.emit("dropout_mask", self._keys(name), flat, float(mask.rate), extent=-(-low.size(flat) // 4), grain=4)
         listed(g, low, self.looking)
+
+    def _list_notes(self) -> None:
+        """Loss, mass and norm of the step, which ends here where they are not finite."""
+        low = self.low
         if self.looking is not None:
             self.looking.gradients(low)
-        sums, size = low.shape_of("sums")[0], self.vectors.grads.size
-        low.emit("squares", "g", "sums", extent=sums)
+        low.emit("squares", "g", "sums", extent=low.shape_of("sums")[0])
         low.emit("note", "stats", "sums", "losses", "masses", "norms", "stop")
+
+    def _list_results(self) -> None:
+        """The output, which is kept, and the running state."""
+        low, g = self.low, self.graph
         output = low.flat(low.value(g.outputs[1]))
         low.emit("keep", output, "outputs", extent=low.size(output), grain=CACHE_LINE)
         for old, new in g.updates.items():
             low.entries("copy", low.value(new), low.value(old))
+
+    def _list_update(self) -> None:
+        """Clipping, and the optimizer."""
+        size = self.vectors.grads.size
         self._list_clipping(size)
-        self._list_update(size)
+        self._list_optimizer(size)
         if self.looking is not None:
-            self.looking.updates(low, {n: start for n, (start, _) in self.vectors.places.items()})
+            self.looking.updates(self.low, {n: start for n, (start, _) in self.vectors.places.items()})
 
     def _list_clipping(self, size: int) -> None:
         known = {"clip_by_global_norm": ("g", "norms"), "clip_by_value": ("g",)}
@@ -159,7 +177,7 @@ class Program:
         elif self.clip:
             self._python("clip", self._clip)
 
-    def _list_update(self, size: int) -> None:
+    def _list_optimizer(self, size: int) -> None:
         found = kernel_of(self.optimizer)
         if found is None:
             self._python("optimize", self._optimize)
@@ -216,8 +234,8 @@ class Program:
             row[team.EVERY] = call.every
             row[team.FUNCTION] = 0 if call.kernel in self.low.closures else machine_code.address(call.kernel, given)
             words += machine_code.words_of(given)
-        after = next(i for i, call in enumerate(self.calls) if call.kernel == "note") + 1
-        table[after, team.CHECKED] = 1
+        for line, call in enumerate(self.calls[:-1]):
+            table[line + 1, team.CHECKED] = call.kernel == "note"
         return table, np.array(words, np.int64)
 
     def waiting(self) -> int:
