@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -19,9 +20,10 @@ from backlit.train.feeding import Feed, Feeding
 from backlit.train.progress import Progress
 from backlit.train.recording import Recorder
 from backlit.train.settings import Settings
-from backlit.train.step import Samples, apply, first_not_finite, gradients
+from backlit.train.step import Outcome, Samples, apply, evaluate, first_not_finite, gradients
 
 if TYPE_CHECKING:
+    from backlit.engines.fast.forward import Forwards
     from backlit.engines.fast.looking import Looking
     from backlit.engines.fast.program import Program
     from backlit.engines.fast.vectors import Vectors
@@ -63,6 +65,9 @@ class Stepper(Protocol):
     def settle(self, progress: Progress) -> None:
         """Make the progress' arrays its own, unchanged by later steps."""
 
+    def evaluate(self, samples: Samples) -> Outcome:
+        """Loss and outputs at inference after the last step."""
+
 
 @dataclass
 class ByReference:
@@ -88,6 +93,9 @@ class ByReference:
 
     def settle(self, progress: Progress) -> None:
         """Nothing to do: every step makes new arrays."""
+
+    def evaluate(self, samples: Samples) -> Outcome:
+        return evaluate(self.model, self.settings.loss, samples)
 
     def _step(self, p: Progress, rate: float, stretch: Stretch) -> None:
         s, step = self.settings, p.step + 1
@@ -127,6 +135,7 @@ class ByProgram:
     longest: int = STRETCH
     vectors: Vectors | None = None
     programs: dict[int, Program] = field(default_factory=dict)
+    forwards: Forwards | None = None
 
     def __post_init__(self) -> None:
         self.feeding = self.feed or Feed.of(self.train, self.settings, self.batches)
@@ -144,6 +153,18 @@ class ByProgram:
             values, slots = self.vectors.copies()
             self._place(progress, values)
             progress.slots = slots
+
+    def evaluate(self, samples: Samples) -> Outcome:
+        return evaluate(self.model, self.settings.loss, samples, outputs=self._outputs)
+
+    def _outputs(self, samples: Samples, size: int) -> Array:
+        """The model's outputs by programs that share the vectors with the steps'."""
+        from backlit.engines.fast.forward import Forwards
+
+        if self.forwards is None:
+            assert self.vectors is not None
+            self.forwards = Forwards(self.vectors, self.settings.threads, self._announce)
+        return self.forwards.outputs(partial(self.model.graph_like, samples.inputs), samples.inputs, size)
 
     def _place(self, p: Progress, values: dict[str, Array]) -> None:
         p.params, p.state = {n: values[n] for n in p.params}, {n: values[n] for n in p.state}
@@ -186,9 +207,13 @@ class ByProgram:
         s, vectors = self.settings, self._loaded(graph, p)
         given = {"seed": s.seed, "threads": s.threads, "looking": self._looking(graph)} | options
         made = kind(graph, s.optimizer, s.clip, vectors, **given)
+        self._announce(made)
+        return made
+
+    def _announce(self, made: Program) -> None:
+        """Tell that kernels have to be compiled."""
         if count := made.waiting():
             self.tell(say("engine_compiling", count=str(count)))
-        return made
 
     def _loaded(self, graph: Graph, p: Progress) -> Vectors:
         """The run's vectors, which begin with the progress' arrays."""
