@@ -101,7 +101,7 @@ class Program:
         lasting = {identifier(n): a for n, a in (*self.batch.items(), *g.constants.items())} | self.results
         lasting |= {identifier(n): v.views[n] for n in (*g.parameters, *g.state)}
         lasting |= {f"d_{identifier(n)}": v.views[f"d {n}"] for n in g.trainable}
-        return lasting | {"p": v.trained, "g": v.grads} | v.slots
+        return lasting | {"p": v.trained, "g": v.grads} | {n: a.reshape(-1) for n, a in v.slots.items()}
 
     def _plan(self) -> tuple[dict[str, Buffer], int]:
         read_after = [identifier(n) for n in (*self.graph.outputs, *self.graph.updates.values())]
@@ -179,11 +179,10 @@ class Program:
 
     def _list_optimizer(self, size: int) -> None:
         found = kernel_of(self.optimizer)
-        if found is None:
-            self._python("optimize", self._optimize)
-            return
-        name, slots, numbers = found
-        self.low.emit(name, "p", "g", *slots, "rates", "clock", *numbers, extent=size, grain=CACHE_LINE)
+        given: tuple[str | float, ...] = ("p", "g", *found.slots, "rates", "clock", *found.numbers)
+        self.low.emit(found.name, *given, extent=size, grain=CACHE_LINE)
+        if found.shared:
+            self.low.emit(found.shared, *given)
 
     def _python(self, name: str, function: Callable[[int], None]) -> None:
         self.low.closures[name] = function
@@ -331,13 +330,6 @@ class Program:
 
     def _number(self, step: int) -> int:
         return int(self.results["clock"][0]) + step
-
-    def _optimize(self, step: int) -> None:
-        """The update of an optimizer without a kernel: its formulas on the flat vectors."""
-        v, lr = self.vectors, float(self.results["rates"][step])
-        v.trained[...], slots = self.optimizer.update(np, v.trained, v.grads, v.slots, lr=lr, t=self._number(step))
-        for name, a in slots.items():
-            v.slots[name][...] = a
 
     def _clip(self, _: int) -> None:
         assert self.clip is not None

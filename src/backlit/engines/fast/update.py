@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,36 +46,63 @@ def {name}(lo, hi, step, {arrays}, rates, clock, {options}):
 {loop}
 '''
 
+_SHARED = '''
 
-def kernel_of(optimizer: Optimizer) -> tuple[str, tuple[str, ...], tuple[float, ...]] | None:
-    """(name of the kernel, its vectors, its numbers) of an optimizer; None where it keeps a number for all parameters.
+@kernel
+def {name}_shared(lo, hi, step, {arrays}, rates, clock, {options}):
+    """The numbers that are the same for all parameters."""
+    lr, t = rates[step], clock[0] + step
+{alone}
+'''
 
-    The kernel is called as name(p, g, *slots, rates, clock, *numbers), ``clock`` holding the number of the first step.
+
+class Kernel(NamedTuple):
+    """An optimizer's kernel, called as name(p, g, *slots, rates, clock, *numbers)."""
+
+    name: str
+    slots: tuple[str, ...]
+    numbers: tuple[float, ...]
+    shared: str
+    """The kernel of the slots that are one number for all parameters, called after it alike; "" without such slots."""
+
+
+def kernel_of(optimizer: Optimizer) -> Kernel:
+    """The kernel of an optimizer; ``clock`` holds the number of the first step.
+
+    A slot that is one number is an array of one entry. All threads read it, so it moves on when all are done.
     """
-    if any(a.ndim == 0 for a in optimizer.init(np, np.ones(1)).values()):
-        return None
     options = {n: float(v) for n, v in optimizer.options.items() if any(n in f for f in optimizer.formulas)}
-    text = _source(optimizer, tuple(options))
+    single = tuple(n for n, a in optimizer.init(np, np.ones(1)).items() if a.ndim == 0)
+    text = _source(optimizer, single, tuple(options))
     name = f"{optimizer.name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     if name not in KERNELS:
         machine_code.module(name, text.replace("{name}", name))
-    return name, optimizer.slots, tuple(options.values())
+    return Kernel(name, optimizer.slots, tuple(options.values()), f"{name}_shared" if single else "")
 
 
-def _source(optimizer: Optimizer, options: tuple[str, ...]) -> str:
-    vectors = ("p", "g", *optimizer.slots)
-    hoisting, lines = _Hoisting({*vectors}), []
+def _source(optimizer: Optimizer, single: tuple[str, ...], options: tuple[str, ...]) -> str:
+    vectors = tuple(n for n in ("p", "g", *optimizer.slots) if n not in single)
+    hoisting, lines, alone = _Hoisting({*vectors}), [], []
     for formula in optimizer.formulas:
         target, _, expression = formula.partition(" = ")
-        lines.append(f"{target} = {hoisting.rewritten(target, expression)}")
-    stored = [n for n in vectors if n != "g"]
-    read = f"{', '.join(vectors)} = {', '.join(f'{n}_[i]' for n in vectors)}"
-    write = [f"{n}_[i] = {n}" for n in stored]
-    return _TEXT.format(
-        name="{name}", arrays=", ".join(f"{n}_" for n in vectors), options=", ".join(options),
-        formulas="; ".join(optimizer.formulas), before="\n".join(f"    {line}" for line in hoisting.before),
-        loop="\n".join(f"        {line}" for line in [read, *lines, *write]),
+        if hoisting.same_for_all(expression):
+            hoisting.before.append(formula)
+            alone.append(formula)
+        else:
+            lines.append(f"{target} = {hoisting.rewritten(target, expression)}")
+    stored, read = [n for n in vectors if n != "g"], [f"{n} = {n}_[0]" for n in single]
+    load = f"{', '.join(vectors)} = {', '.join(f'{n}_[i]' for n in vectors)}"
+    text = _TEXT + (_SHARED if single else "")
+    return text.format(
+        name="{name}", arrays=", ".join(f"{n}_" for n in ("p", "g", *optimizer.slots)), options=", ".join(options),
+        formulas="; ".join(optimizer.formulas), before=_indented(1, [*read, *hoisting.before]),
+        loop=_indented(2, [load, *lines, *(f"{n}_[i] = {n}" for n in stored)]),
+        alone=_indented(1, [*read, *alone, *(f"{n}_[0] = {n}" for n in single)]),
     )  # fmt: skip
+
+
+def _indented(depth: int, lines: Sequence[str]) -> str:
+    return "\n".join(4 * depth * " " + line for line in lines)
 
 
 class _Hoisting(ast.NodeTransformer):
@@ -81,6 +110,10 @@ class _Hoisting(ast.NodeTransformer):
 
     def __init__(self, vectors: set[str]) -> None:
         self.vectors, self.before = vectors, list[str]()
+
+    def same_for_all(self, expression: str) -> bool:
+        """True where the expression does not depend on the parameter."""
+        return not self._varies(ast.parse(expression))
 
     def rewritten(self, target: str, expression: str) -> str:
         tree = ast.parse(expression, mode="eval").body
