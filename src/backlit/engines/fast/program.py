@@ -27,7 +27,7 @@ from backlit.engines.fast.lowering import listed
 from backlit.engines.fast.memory import Buffer, plan
 from backlit.engines.fast.update import kernel_of
 from backlit.engines.fast.vectors import Vectors, view
-from backlit.graph.graph import Graph
+from backlit.graph.graph import Graph, Value
 
 LONGEST = 256
 """Steps in one call at most."""
@@ -70,6 +70,7 @@ class Program:
         self.graph, self.optimizer, self.clip, self.vectors, self.seed = graph, optimizer, clip, vectors, seed
         self.low = Lowering(graph, threads)
         self.batch = {n: np.zeros(graph.values[n].shape, graph.values[n].dtype) for n in (*graph.inputs, *graph.masks)}
+        self.whole = {identifier(n): np.zeros(v.shape, v.dtype) for n, v in _whole_numbers(graph)}
         output = math.prod(graph.values[graph.outputs[1]].shape)
         self.longest = max(1, min(LONGEST, KEPT // max(output, 1)))
         self.results = self._results(output)
@@ -99,7 +100,7 @@ class Program:
         """Arrays with a place of their own: data, parameters, their gradients, state, constants, results."""
         g, v = self.graph, self.vectors
         lasting = {identifier(n): a for n, a in (*self.batch.items(), *g.constants.items())} | self.results
-        lasting |= {identifier(n): v.views[n] for n in (*g.parameters, *g.state)}
+        lasting |= self.whole | {identifier(n): v.views[n] for n in (*g.parameters, *g.state)}
         lasting |= {f"d_{identifier(n)}": v.views[f"d {n}"] for n in g.trainable}
         return lasting | {"p": v.trained, "g": v.grads} | {n: a.reshape(-1) for n, a in v.slots.items()}
 
@@ -336,3 +337,9 @@ class Program:
         grads = {n: self.vectors.views[f"d {n}"] for n in self.graph.trainable}
         for name, g in self.clip(np, grads).items():
             grads[name][...] = g
+
+
+def _whole_numbers(graph: Graph) -> list[tuple[str, Value]]:
+    """Values that nodes make and that the arena, of floats, cannot hold: token ids that a model has moved around."""
+    made = ((name, graph.values[name]) for node in graph.nodes for name in node.outputs)
+    return [(name, value) for name, value in made if np.dtype(value.dtype).kind in "iu"]
