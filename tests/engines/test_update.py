@@ -41,7 +41,7 @@ def by_kernel(run, optimizer, dtype="float64", first=1):
     where there are several quotients.
     """
     p, noise, slots = start(optimizer, dtype)
-    name, order, numbers, shared = kernel_of(optimizer)
+    name, order, numbers, _, shared = kernel_of(optimizer)
     rates = learning_rate(optimizer) / np.arange(1.0, STEPS + 1)
     clock, units = np.array([first]), 0 if dtype == "float64" and not shared else 4
     for step in range(STEPS):
@@ -80,7 +80,7 @@ def test_an_update_counts_from_the_clock(run):
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name.startswith("nadam")])
 def test_a_number_for_all_parameters_moves_on_when_all_have_read_it(run, variant):
     optimizer = VARIANTS[variant].optimizer
-    name, order, numbers, shared = kernel_of(optimizer)
+    name, order, numbers, _, shared = kernel_of(optimizer)
     p, noise, slots = start(optimizer)
     vectors = [p, noise[0], *(slots[n].reshape(-1) for n in order)]
     given = (*vectors, np.full(1, 0.1), np.ones(1, np.int64), *numbers)
@@ -90,6 +90,25 @@ def test_a_number_for_all_parameters_moves_on_when_all_have_read_it(run, variant
     run(shared, 1, *given)
     assert slots["mu_product"] == optimizer.beta1 * (1 - 0.5 * 0.96 ** (1 * optimizer.momentum_decay))
     assert np.array_equal(moved, p)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rows_that_were_read_are_updated_and_no_others(run, variant):
+    """A table of 7 rows of 4 that begins at entry 5: what lies around it, and rows that were not read, stay."""
+    optimizer, first, width = VARIANTS[variant].optimizer, 5, 4
+    name, order, numbers, by_rows, _ = kernel_of(optimizer)
+    p, noise, slots = start(optimizer)
+    whole, vectors = ([p.copy(), noise[0].copy(), *(slots[n].reshape(-1).copy() for n in order)] for _ in range(2))
+    rest = (np.full(1, 0.1), np.ones(1, np.int64), *numbers)
+    read = np.array([0, 1, 0, 0, 1, 1, 0])
+    moved = np.zeros(SIZE, bool)
+    moved[first : first + 28] = np.repeat(read, width)
+    run(name, SIZE, *whole, *rest, units=4)
+    run(by_rows, 7, *vectors, *rest, read, first, width, units=4)
+    for found, before, after in zip(vectors, (p, noise[0], *(slots[n] for n in order)), whole, strict=True):
+        if before.ndim:
+            np.testing.assert_allclose(found, np.where(moved, after, before), rtol=1e-13, atol=1e-15)
+    assert not read.any()
 
 
 def test_optimizers_without_such_a_number_have_one_kernel():

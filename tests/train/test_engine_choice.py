@@ -48,15 +48,6 @@ def test_accumulated_mini_batches_count_and_are_no_reason():
     assert choose(steps=once // 10, accumulate=10) == ("fast", "")
 
 
-def test_a_sparse_table_is_a_reason_and_is_said():
-    graph = bl.Sequential(bl.Embedding(30, 4, sparse=True), bl.Dense(2)).build((3,))
-    graph = graph.graph(graph.batch_of(1), training=True)
-    chosen, reason = engine.chosen(graph, batch_size=1, steps=LONG, accumulate=1)
-    assert chosen == "reference"
-    assert "embedding1.E" in reason
-    assert "\n" not in reason
-
-
 def test_without_numba_the_reference_engine_trains_and_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(engine, "find_spec", lambda _: None)
     chosen, reason = choose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -11,6 +12,9 @@ from backlit.graph.graph import Graph
 
 QUICK = 4.0
 """Seconds that the reference engine may take for a run before it is worth loading the fast engine's compiler."""
+ENTRY = 2e-9
+"""Seconds that the fast engine takes in every step for an entry of a sparse table, about: it clears and squares the
+gradient of all rows, where the reference engine knows only those that were read."""
 
 
 def chosen(graph: Graph, *, batch_size: int, steps: int, accumulate: int) -> tuple[str, str]:
@@ -22,10 +26,11 @@ def chosen(graph: Graph, *, batch_size: int, steps: int, accumulate: int) -> tup
     """
     if find_spec("numba") is None:
         return "reference", say("engine_without_numba")
-    if graph.sparse:
-        return "reference", say("engine_without_sparse", names=", ".join(sorted(graph.sparse)))
     if steps * accumulate * seconds(graph, batch_size) < QUICK:
         return "reference", ""
+    tables = [n for n in graph.trainable if n in graph.sparse]
+    if sum(math.prod(graph.values[n].shape) for n in tables) * ENTRY > accumulate * seconds(graph, batch_size):
+        return "reference", say("engine_without_sparse", names=", ".join(tables))
     try:
         import_module("backlit.engines.fast.blas")
     except (AttributeError, OSError) as error:

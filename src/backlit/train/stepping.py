@@ -263,8 +263,6 @@ def stepper(engine: str, model: Model, train: Samples, settings: Settings, batch
     if engine != "fast":
         options.pop("tell", None)
         return ByReference(model, train, settings, batches, **options)
-    if sparse := train.rows(slice(0, 1)).graph(model, settings.loss, training=True).sparse:
-        raise InputError("sparse_engine", where="fit", got=", ".join(sorted(sparse)))
     _require_numba()
     if settings.accumulate > 1:
         from backlit.train.accumulating import ByParts

@@ -102,6 +102,7 @@ class Program:
         lasting = {identifier(n): a for n, a in (*self.batch.items(), *g.constants.items())} | self.results
         lasting |= self.whole | {identifier(n): v.views[n] for n in (*g.parameters, *g.state)}
         lasting |= {f"d_{identifier(n)}": v.views[f"d {n}"] for n in g.trainable}
+        lasting |= {f"read_{identifier(n)}": a for n, a in v.read.items()}
         return lasting | {"p": v.trained, "g": v.grads} | {n: a.reshape(-1) for n, a in v.slots.items()}
 
     def _plan(self) -> tuple[dict[str, Buffer], int]:
@@ -166,7 +167,7 @@ class Program:
         """Clipping, and the optimizer."""
         size = self.vectors.grads.size
         self._list_clipping(size)
-        self._list_optimizer(size)
+        self._list_optimizer()
         if self.looking is not None:
             self.looking.updates(self.low, {n: start for n, (start, _) in self.vectors.places.items()})
 
@@ -178,10 +179,13 @@ class Program:
         elif self.clip:
             self._python("clip", self._clip)
 
-    def _list_optimizer(self, size: int) -> None:
-        found = kernel_of(self.optimizer)
+    def _list_optimizer(self) -> None:
+        found, v = kernel_of(self.optimizer), self.vectors
         given: tuple[str | float, ...] = ("p", "g", *found.slots, "rates", "clock", *found.numbers)
-        self.low.emit(found.name, *given, extent=size, grain=CACHE_LINE)
+        self.low.emit(found.name, *given, extent=v.dense, grain=CACHE_LINE)
+        for table in v.read:
+            start, (rows, width) = v.places[table]
+            self.low.emit(found.rows, *given, f"read_{identifier(table)}", start, width, extent=rows)
         if found.shared:
             self.low.emit(found.shared, *given)
 

@@ -46,6 +46,20 @@ def {name}(lo, hi, step, {arrays}, rates, clock, {options}):
 {loop}
 '''
 
+_ROWS = '''
+
+@kernel
+def {name}_rows(lo, hi, step, {arrays}, rates, clock, {more}):
+    """The same for those of the rows lo … hi of a table that were read."""
+    real, lr, t = p_.dtype.type, rates[step], clock[0] + step
+{before}
+    for row in span(lo, hi):
+        if rows_read[row]:
+            rows_read[row] = 0
+            for i in span(table_start + row * row_width, table_start + (row + 1) * row_width):
+{inner}
+'''
+
 _SHARED = '''
 
 @kernel
@@ -62,6 +76,9 @@ class Kernel(NamedTuple):
     name: str
     slots: tuple[str, ...]
     numbers: tuple[float, ...]
+    rows: str
+    """The kernel that updates of a table those rows alone that were read; after the numbers it takes what was read, as
+    a flag of each row that it puts down again, where the table begins in the vectors, and the length of a row."""
     shared: str
     """The kernel of the slots that are one number for all parameters, called after it alike; "" without such slots."""
 
@@ -77,28 +94,35 @@ def kernel_of(optimizer: Optimizer) -> Kernel:
     name = f"{optimizer.name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     if name not in KERNELS:
         machine_code.module(name, text.replace("{name}", name))
-    return Kernel(name, optimizer.slots, tuple(options.values()), f"{name}_shared" if single else "")
+    numbers = tuple(options.values())
+    return Kernel(name, optimizer.slots, numbers, f"{name}_rows", f"{name}_shared" if single else "")
 
 
 def _source(optimizer: Optimizer, single: tuple[str, ...], options: tuple[str, ...]) -> str:
     vectors = tuple(n for n in ("p", "g", *optimizer.slots) if n not in single)
-    hoisting, lines, alone = _Hoisting({*vectors}), [], []
-    for formula in optimizer.formulas:
+    alone, hoisted, lines = _divided(optimizer.formulas, vectors)
+    read, load = [f"{n} = {n}_[0]" for n in single], ", ".join(f"{n}_[i]" for n in vectors)
+    loop = [f"{', '.join(vectors)} = {load}", *lines, *(f"{n}_[i] = {n}" for n in vectors if n != "g")]
+    text = _TEXT + _ROWS + (_SHARED if single else "")
+    return text.format(
+        name="{name}", arrays=", ".join(f"{n}_" for n in ("p", "g", *optimizer.slots)), options=", ".join(options),
+        more=", ".join((*options, "rows_read", "table_start", "row_width")), formulas="; ".join(optimizer.formulas),
+        before=_indented(1, [*read, *hoisted]), loop=_indented(2, loop), inner=_indented(4, loop),
+        alone=_indented(1, [*read, *alone, *(f"{n}_[0] = {n}" for n in single)]),
+    )  # fmt: skip
+
+
+def _divided(formulas: Sequence[str], vectors: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """(formulas that are the same for all parameters, all that is calculated before the loop, what is in the loop)."""
+    hoisting, alone, lines = _Hoisting({*vectors}), list[str](), list[str]()
+    for formula in formulas:
         target, _, expression = formula.partition(" = ")
         if hoisting.same_for_all(expression):
             hoisting.before.append(formula)
             alone.append(formula)
         else:
             lines.append(f"{target} = {hoisting.rewritten(target, expression)}")
-    stored, read = [n for n in vectors if n != "g"], [f"{n} = {n}_[0]" for n in single]
-    load = f"{', '.join(vectors)} = {', '.join(f'{n}_[i]' for n in vectors)}"
-    text = _TEXT + (_SHARED if single else "")
-    return text.format(
-        name="{name}", arrays=", ".join(f"{n}_" for n in ("p", "g", *optimizer.slots)), options=", ".join(options),
-        formulas="; ".join(optimizer.formulas), before=_indented(1, [*read, *hoisting.before]),
-        loop=_indented(2, [load, *lines, *(f"{n}_[i] = {n}" for n in stored)]),
-        alone=_indented(1, [*read, *alone, *(f"{n}_[0] = {n}" for n in single)]),
-    )  # fmt: skip
+    return alone, hoisting.before, lines
 
 
 def _indented(depth: int, lines: Sequence[str]) -> str:
