@@ -63,3 +63,22 @@ def test_a_step_is_the_interpreters(name, sequences, steps, dtype, tolerance, th
     for parameter, gradient in gradients.items():
         scale = float(np.abs(want[parameter]).max())
         np.testing.assert_allclose(gradient, want[parameter], rtol=0, atol=tolerance * scale, err_msg=parameter)
+
+
+def moved_ids(ids):
+    """Token ids that come out of nodes: sliced and turned round."""
+    table = bl.Embedding(11, 7)
+    return bl.Dense(11)(table(ids[:, 1:]) + table(ids[:, :-1][:, ::-1]) + bl.Embedding(11, 7)(ids[:, :1]))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_whole_numbers_that_nodes_make_stay_whole(dtype):
+    rng = np.random.default_rng(5)
+    x, y = rng.integers(0, 11, (4, 6)), rng.integers(0, 11, (4, 5))
+    program, (loss, gradients), (want_loss, want) = step(bl.Model(moved_ids), x, y, dtype, 2)
+    assert program.whole
+    assert {a.dtype.name for a in program.whole.values()} == {"int64"}
+    tolerance = 1e-12 if dtype == "float64" else 2e-5
+    assert loss == pytest.approx(want_loss, rel=tolerance)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, want[name], atol=tolerance * np.abs(want[name]).max(), err_msg=name)

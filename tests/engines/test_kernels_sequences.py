@@ -51,3 +51,9 @@ def test_gradient_of_a_table(run, draw, places, rows, columns):
     chosen = np.arange(rows)[:, None] == indices
     close(dE, chosen.astype(np.float64) @ wide(d)[0], draw.dtype)
     assert not dE[~chosen.any(axis=1)].any()
+
+
+def test_rows_that_were_read_are_marked(run):
+    read = np.array([0, 1, 0, 0, 0])
+    run("mark_rows", 4, np.array([3, 0, 3, 3]), read)
+    assert read.tolist() == [1, 1, 0, 1, 0]

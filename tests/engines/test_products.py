@@ -28,8 +28,8 @@ SIZES = [
 
 @kernel
 def plain_product(
-    lo: int, hi: int, ta: int, tb: int, m: int, n: int, k: int, A, a: int, lda: int, B, b: int, ldb: int, beta: float, C,
-    c: int, ldc: int,
+    lo: int, hi: int, ta: int, tb: int, m: int, n: int, k: int, A, a: int, lda: int, B, b: int, ldb: int, beta: float,
+    C, c: int, ldc: int,
 ) -> None:  # fmt: skip
     """A product and nothing else."""
     gemm(ta == 1, tb == 1, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc)

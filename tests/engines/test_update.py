@@ -16,7 +16,6 @@ from engines.kernel_calls import close
 from optim.variants import VARIANTS, learning_rate
 
 SIZE, STEPS = 37, 10
-HAS_KERNEL = [name for name in VARIANTS if not name.startswith("nadam")]
 
 
 def start(optimizer, dtype="float64"):
@@ -38,19 +37,22 @@ def by_formulas(optimizer, dtype="float64"):
 def by_kernel(run, optimizer, dtype="float64", first=1):
     """Steps first … of a stretch, as a team is given them.
 
-    In float32 the last entries of a share, done one by one, may be rounded otherwise than those done as vectors.
+    The last entries of a share, done one by one, may be rounded otherwise than those done as vectors: in float32, and
+    where there are several quotients.
     """
     p, noise, slots = start(optimizer, dtype)
-    name, order, numbers = kernel_of(optimizer)
+    name, order, numbers, _, shared = kernel_of(optimizer)
     rates = learning_rate(optimizer) / np.arange(1.0, STEPS + 1)
-    clock = np.array([first])
+    clock, units = np.array([first]), 0 if dtype == "float64" and not shared else 4
     for step in range(STEPS):
-        vectors = [p, noise[step] + p, *(slots[n] for n in order)]
-        run(name, SIZE, *vectors, rates, clock, *numbers, step=step, units=0 if dtype == "float64" else 4)
+        vectors = [p, noise[step] + p, *(slots[n].reshape(-1) for n in order)]
+        run(name, SIZE, *vectors, rates, clock, *numbers, step=step, units=units)
+        if shared:
+            run(shared, 1, *vectors, rates, clock, *numbers, step=step)
     return {"p": p} | slots
 
 
-@pytest.mark.parametrize("variant", HAS_KERNEL)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_ten_updates(run, variant):
     optimizer = VARIANTS[variant].optimizer
     want = by_formulas(optimizer)
@@ -59,7 +61,7 @@ def test_ten_updates(run, variant):
 
 
 @pytest.mark.parametrize(
-    "variant", ["adam all", "sgd all penalties", "adadelta all", "rmsprop centered momentum", "lion decay"]
+    "variant", ["adam all", "sgd all penalties", "adadelta all", "rmsprop centered momentum", "lion decay", "nadam"]
 )
 def test_ten_updates_in_float32(run, variant):
     """A thousand eps of the largest: Lion and Adadelta magnify what is only rounding."""
@@ -76,8 +78,41 @@ def test_an_update_counts_from_the_clock(run):
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name.startswith("nadam")])
-def test_an_optimizer_that_keeps_a_number_for_all_parameters_has_none(variant):
-    assert kernel_of(VARIANTS[variant].optimizer) is None
+def test_a_number_for_all_parameters_moves_on_when_all_have_read_it(run, variant):
+    optimizer = VARIANTS[variant].optimizer
+    name, order, numbers, _, shared = kernel_of(optimizer)
+    p, noise, slots = start(optimizer)
+    vectors = [p, noise[0], *(slots[n].reshape(-1) for n in order)]
+    given = (*vectors, np.full(1, 0.1), np.ones(1, np.int64), *numbers)
+    run(name, SIZE, *given, units=4)
+    assert slots["mu_product"] == 1
+    moved = p.copy()
+    run(shared, 1, *given)
+    assert slots["mu_product"] == optimizer.beta1 * (1 - 0.5 * 0.96 ** (1 * optimizer.momentum_decay))
+    assert np.array_equal(moved, p)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_rows_that_were_read_are_updated_and_no_others(run, variant):
+    """A table of 7 rows of 4 that begins at entry 5: what lies around it, and rows that were not read, stay."""
+    optimizer, first, width = VARIANTS[variant].optimizer, 5, 4
+    name, order, numbers, by_rows, _ = kernel_of(optimizer)
+    p, noise, slots = start(optimizer)
+    whole, vectors = ([p.copy(), noise[0].copy(), *(slots[n].reshape(-1).copy() for n in order)] for _ in range(2))
+    rest = (np.full(1, 0.1), np.ones(1, np.int64), *numbers)
+    read = np.array([0, 1, 0, 0, 1, 1, 0])
+    moved = np.zeros(SIZE, bool)
+    moved[first : first + 28] = np.repeat(read, width)
+    run(name, SIZE, *whole, *rest, units=4)
+    run(by_rows, 7, *vectors, *rest, read, first, width, units=4)
+    for found, before, after in zip(vectors, (p, noise[0], *(slots[n] for n in order)), whole, strict=True):
+        if before.ndim:
+            np.testing.assert_allclose(found, np.where(moved, after, before), rtol=1e-13, atol=1e-15)
+    assert not read.any()
+
+
+def test_optimizers_without_such_a_number_have_one_kernel():
+    assert [n for n, v in VARIANTS.items() if kernel_of(v.optimizer).shared] == [n for n in VARIANTS if "nadam" in n]
 
 
 def test_a_kernel_is_made_once_for_all_numbers():

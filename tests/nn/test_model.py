@@ -9,6 +9,7 @@ import pytest
 
 import backlit as bl
 from backlit.core.errors import GraphError, InputError, UnknownNameError
+from backlit.nn import predicting
 from backlit.nn.grad import loss_graph
 from backlit.nn.model import GRAPHS_KEPT
 
@@ -406,8 +407,8 @@ def test_what_models_say_of_themselves():
 def rows_seen(model, monkeypatch):
     """The sizes of the batches that prediction walks through, filled in as it does."""
     sizes = []
-    inner = bl.Model._predict_batch
-    monkeypatch.setattr(bl.Model, "_predict_batch", lambda self, a: sizes.append(len(a[0])) or inner(self, a))
+    inner = predicting._by_reference
+    monkeypatch.setattr(predicting, "_by_reference", lambda model, a: sizes.append(len(a[0])) or inner(model, a))
     return sizes
 
 

@@ -182,9 +182,12 @@ def test_updates_are_pytorchs_sparse_ones(kind):
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("engine", ["reference", "fast"])
 @pytest.mark.parametrize("clip", [None, bl.ClipByGlobalNorm(0.01)], ids=["plain", "clipped"])
-def test_updates_of_a_run_are_explained(tmp_path, clip):
-    run = fit(run_dir=tmp_path / "run", clip=clip)
+def test_updates_of_a_run_are_explained(tmp_path, clip, engine):
+    if engine == "fast":
+        pytest.importorskip("numba")
+    run = fit(run_dir=tmp_path / "run", clip=clip, engine=engine)
     trace = run.at(step=5)
     read = set(trace["x"].ravel().tolist())
     other = next(i for i in range(V) if i not in read)
@@ -214,8 +217,6 @@ def test_what_a_sparse_table_cannot_do():
 
     with pytest.raises(InputError, match="BL332"):
         bl.Model(tied).build((T,))
-    with pytest.raises(InputError, match="BL333"):
-        fit(engine="fast")
 
 
 def test_the_plain_walk_back_is_of_arrays():

@@ -36,7 +36,7 @@ class Embedding(Layer):
     others keep their values and their optimizer state, so momentum, weight decay and penalties reach a row only in
     steps that read it. Adam is then "lazy" as PyTorch's SparseAdam, except that eps is added to the root of the
     corrected v, as in :class:`backlit.Adam`; plain SGD is the same as without. Everything that shows gradients shows
-    the whole array. A sparse table cannot be tied (InputError BL332) and trains with the reference engine.
+    the whole array. A sparse table cannot be tied (InputError BL332).
 
     Source: Bengio, Ducharme, Vincent, Jauvin: A neural probabilistic language model, JMLR 3, 2003.
     """

@@ -6,38 +6,28 @@ import math
 from importlib.util import find_spec
 
 from backlit.core.i18n import say
-from backlit.graph.graph import Graph, Node
+from backlit.engines.estimate import seconds
+from backlit.graph.graph import Graph
 
 QUICK = 4.0
 """Seconds that the reference engine may take for a run before it is worth loading the fast engine's compiler."""
-CALL, SPEED = 2.5e-5, 8e9
-"""What a node costs the reference engine, about: seconds a call, forward and backward, and FLOPs a second."""
+ENTRY = 2e-9
+"""Seconds that the fast engine takes in every step for an entry of a sparse table, about: it clears and squares the
+gradient of all rows, where the reference engine knows only those that were read."""
 
 
 def chosen(graph: Graph, *, batch_size: int, steps: int, accumulate: int) -> tuple[str, str]:
     """("fast", "") or ("reference", the reason in one line) for a run of ``steps`` steps.
 
-    ``graph`` is that of a training step on one sample. The choice depends on the run alone, not on the machine's load
-    nor on what is compiled already, so that a run is the same run wherever it is started.
+    ``graph`` is that of a training step on one sample; a step has ``accumulate`` mini-batches. The choice depends on
+    the run alone, not on the machine's load nor on what is compiled already, so that a run is the same run wherever it
+    is started.
     """
     if find_spec("numba") is None:
         return "reference", say("engine_without_numba")
-    if accumulate > 1:
-        return "reference", say("engine_without_accumulation")
-    if graph.sparse:
-        return "reference", say("engine_without_sparse", names=", ".join(sorted(graph.sparse)))
-    if steps * seconds(graph, batch_size) < QUICK:
+    if steps * accumulate * seconds(graph, batch_size) < QUICK:
         return "reference", ""
+    tables = [n for n in graph.trainable if n in graph.sparse]
+    if sum(math.prod(graph.values[n].shape) for n in tables) * ENTRY > accumulate * seconds(graph, batch_size):
+        return "reference", say("engine_without_sparse", names=", ".join(tables))
     return "fast", ""
-
-
-def seconds(graph: Graph, batch_size: int) -> float:
-    """What a step takes the reference engine, about."""
-    return len(graph.nodes) * CALL + sum(_work(graph, node) for node in graph.nodes) * batch_size / SPEED
-
-
-def _work(graph: Graph, node: Node) -> int:
-    """FLOPs of a node on one sample, forward and backward: of a product for every entry, or some for each."""
-    out = math.prod(graph.values[node.name].shape)
-    shapes = [graph.values[i].shape for i in node.inputs[1:2] if i is not None and i in graph.parameters]
-    return 6 * out * math.prod(shapes[0][1:]) if shapes and len(shapes[0]) > 1 else 20 * out

@@ -35,7 +35,7 @@ from backlit.train.recording import Recorder
 from backlit.train.run import Data, Run
 from backlit.train.rundir import Memory, RunDir, plain
 from backlit.train.settings import Settings, check_options, require_same
-from backlit.train.step import Samples, evaluate
+from backlit.train.step import Samples
 from backlit.train.stepping import Stepper, Stretch, stepper
 from backlit.train.stopping import Converged, EarlyStopping, better_sign
 
@@ -377,7 +377,7 @@ class Trainer:
         return {name: value if isinstance(value, int) else float(value) for name, value in row.items()}
 
     def _validate(self, samples: Samples) -> dict[str, float]:
-        found = evaluate(self.model, self.settings.loss, samples)
+        found = self.stepper.evaluate(samples)
         batches = [metric_sums(self.settings, out, part) for out, part, *_ in found.seen]
         total = {name: np.sum([sums[name] for sums in batches], axis=0) for name in batches[0]}
         return {"val_loss": found.loss} | metrics.results(self.settings.metrics, total, "val_")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -174,15 +174,39 @@ def apply(
     return optim.apply(np, optimizer, params, clipped, slots, lr=lr, t=t)
 
 
-def evaluate(model: Model, loss: Loss, samples: Samples, *, batch_size: int | None = None) -> Outcome:
-    """Loss and outputs at inference, without gradients, over all ``samples``: so many at once as prediction takes."""
+Outputs = Callable[["Samples", int], Array]
+"""(samples, how many to walk through together) -> the model's outputs at inference."""
+
+
+def evaluate(
+    model: Model, loss: Loss, samples: Samples, *, batch_size: int | None = None, outputs: Outputs | None = None
+) -> Outcome:
+    """Loss and outputs at inference, without gradients, over all ``samples``: so many at once as prediction takes.
+
+    ``outputs``, where given, computes the model's outputs; what comes after them is the reference engine's.
+    """
     found, size = Outcome(), batch_size or _rows_at_once(model, loss, samples.rows(slice(0, ROWS_AT_ONCE)))
-    for start in range(0, len(samples), size):
-        part = samples.rows(slice(start, start + size))
-        graph = part.graph(model, loss, training=False)
-        values = reference.forward(graph, reference.leaves(graph, model.params | model.state | part.given(graph)))
-        _combine(found, [values[o] for o in graph.outputs], {}, part)
+    together = len(samples) if outputs is not None and not samples.lazy else size
+    for start in range(0, len(samples), together):
+        several = samples.rows(slice(start, start + together))
+        made = None if outputs is None else outputs(several, size)
+        for first in range(0, len(several), size):
+            rows = slice(first, first + size)
+            part, known = several.rows(rows), None if made is None else made[rows]
+            _combine(found, _evaluated(model, loss, part, known), {}, part)
     return found
+
+
+def _evaluated(model: Model, loss: Loss, part: Samples, output: Array | None) -> list[Array]:
+    """(loss, output, mass) of a batch at inference; ``output`` where it is known."""
+    graph = part.graph(model, loss, training=False)
+    env = reference.leaves(graph, model.params | model.state | part.given(graph))
+    if output is not None:
+        known = graph.behind(graph.outputs[1:2])
+        env |= {graph.outputs[1]: output}
+        graph = replace(graph, nodes=tuple(node for node in graph.nodes if known.isdisjoint(node.outputs)))
+    values = reference.forward(graph, env)
+    return [values[o] for o in graph.outputs]
 
 
 def _rows_at_once(model: Model, loss: Loss, first: Samples) -> int:

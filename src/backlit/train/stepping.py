@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,13 +20,16 @@ from backlit.train.feeding import Feed, Feeding
 from backlit.train.progress import Progress
 from backlit.train.recording import Recorder
 from backlit.train.settings import Settings
-from backlit.train.step import Samples, apply, first_not_finite, gradients
+from backlit.train.step import Outcome, Samples, apply, evaluate, first_not_finite, gradients
 
 if TYPE_CHECKING:
+    from backlit.engines.fast.forward import Forwards
     from backlit.engines.fast.looking import Looking
     from backlit.engines.fast.program import Program
     from backlit.engines.fast.vectors import Vectors
     from backlit.graph.graph import Graph
+
+    P = TypeVar("P", bound=Program)
 
 STRETCH = 256
 """Steps in one call at most, so that Ctrl-C is heard soon."""
@@ -61,6 +65,9 @@ class Stepper(Protocol):
     def settle(self, progress: Progress) -> None:
         """Make the progress' arrays its own, unchanged by later steps."""
 
+    def evaluate(self, samples: Samples) -> Outcome:
+        """Loss and outputs at inference after the last step."""
+
 
 @dataclass
 class ByReference:
@@ -86,6 +93,9 @@ class ByReference:
 
     def settle(self, progress: Progress) -> None:
         """Nothing to do: every step makes new arrays."""
+
+    def evaluate(self, samples: Samples) -> Outcome:
+        return evaluate(self.model, self.settings.loss, samples)
 
     def _step(self, p: Progress, rate: float, stretch: Stretch) -> None:
         s, step = self.settings, p.step + 1
@@ -125,6 +135,7 @@ class ByProgram:
     longest: int = STRETCH
     vectors: Vectors | None = None
     programs: dict[int, Program] = field(default_factory=dict)
+    forwards: Forwards | None = None
 
     def __post_init__(self) -> None:
         self.feeding = self.feed or Feed.of(self.train, self.settings, self.batches)
@@ -142,6 +153,18 @@ class ByProgram:
             values, slots = self.vectors.copies()
             self._place(progress, values)
             progress.slots = slots
+
+    def evaluate(self, samples: Samples) -> Outcome:
+        return evaluate(self.model, self.settings.loss, samples, outputs=self._outputs)
+
+    def _outputs(self, samples: Samples, size: int) -> Array:
+        """The model's outputs by programs that share the vectors with the steps'."""
+        from backlit.engines.fast.forward import Forwards
+
+        if self.forwards is None:
+            assert self.vectors is not None
+            self.forwards = Forwards(self.vectors, self.settings.threads, self._announce)
+        return self.forwards.outputs(partial(self.model.graph_like, samples.inputs), samples.inputs, size)
 
     def _place(self, p: Progress, values: dict[str, Array]) -> None:
         p.params, p.state = {n: values[n] for n in p.params}, {n: values[n] for n in p.state}
@@ -174,19 +197,32 @@ class ByProgram:
 
     def _program(self, size: int, p: Progress, samples: Samples) -> Program:
         from backlit.engines.fast.program import Program
-        from backlit.engines.fast.vectors import Vectors
 
         if size not in self.programs:
-            s, graph = self.settings, self._graph(size, samples)
-            if self.vectors is None:
-                self.vectors = Vectors.of(graph, s.optimizer, self.model.dtype)
-                self.vectors.load(p.params, p.state, p.slots)
-            self.programs[size] = made = Program(
-                graph, s.optimizer, s.clip, self.vectors, seed=s.seed, threads=s.threads, looking=self._looking(graph)
-            )
-            if count := made.waiting():
-                self.tell(say("engine_compiling", count=str(count)))
+            self.programs[size] = self._made(Program, self._graph(size, samples), p)
         return self.programs[size]
+
+    def _made(self, kind: type[P], graph: Graph, p: Progress, **options: Any) -> P:
+        """A program of that kind on the run's vectors."""
+        s, vectors = self.settings, self._loaded(graph, p)
+        given = {"seed": s.seed, "threads": s.threads, "looking": self._looking(graph)} | options
+        made = kind(graph, s.optimizer, s.clip, vectors, **given)
+        self._announce(made)
+        return made
+
+    def _announce(self, made: Program) -> None:
+        """Tell that kernels have to be compiled."""
+        if count := made.waiting():
+            self.tell(say("engine_compiling", count=str(count)))
+
+    def _loaded(self, graph: Graph, p: Progress) -> Vectors:
+        """The run's vectors, which begin with the progress' arrays."""
+        from backlit.engines.fast.vectors import Vectors
+
+        if self.vectors is None:
+            self.vectors = Vectors.of(graph, self.settings.optimizer, self.model.dtype)
+            self.vectors.load(p.params, p.state, p.slots)
+        return self.vectors
 
     def _graph(self, size: int, samples: Samples) -> Graph:
         return samples.rows(np.zeros(size, np.int64)).graph(self.model, self.settings.loss, training=True)
@@ -227,11 +263,11 @@ def stepper(engine: str, model: Model, train: Samples, settings: Settings, batch
     if engine != "fast":
         options.pop("tell", None)
         return ByReference(model, train, settings, batches, **options)
-    if settings.accumulate > 1:
-        raise InputError("engine_accumulate", where="fit", got=f"accumulate={settings.accumulate}")
-    if sparse := train.rows(slice(0, 1)).graph(model, settings.loss, training=True).sparse:
-        raise InputError("sparse_engine", where="fit", got=", ".join(sorted(sparse)))
     _require_numba()
+    if settings.accumulate > 1:
+        from backlit.train.accumulating import ByParts
+
+        return ByParts(model, train, settings, batches, **options)
     return ByProgram(model, train, settings, batches, **options)
 
 

@@ -1,7 +1,7 @@
 """Kernels to machine code, by Numba: imported only where something has not been compiled before.
 
-Importing it tells Numba what the functions that kernels are made of compile to: those of :mod:`backlit.engines.fast.jit`
-to themselves, the matrix product, counters and pointers to instructions.
+Importing it tells Numba what the functions that kernels are made of compile to: those that are registered in
+:mod:`backlit.engines.fast.jit` to themselves, the matrix product, counters and pointers to instructions.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def known() -> None:
 
 @cache
 def _tell(function: Callable[..., Any], assumed: frozenset[str]) -> None:
-    overload(function, jit_options=_options(assumed), strict=False)(lambda *_, **__: function)
+    overload(function, jit_options=_options(assumed), strict=False)(lambda *_: function)
 
 
 @cache
@@ -96,15 +96,19 @@ _high = _instruction(_upper, types.uint64, types.uint64, types.uint64)
 _yields = types.ExternalFunction(pointers.YIELD, types.int32())
 _sleeps = types.ExternalFunction(pointers.SLEEP, types.int32(types.uint32))
 
-overload(pointers.call)(
-    lambda function, words, lo, hi, step: lambda function, words, lo, hi, step: _calls(function, words, lo, hi, step)
-)
-overload(pointers.fetch_add)(lambda address, amount: lambda address, amount: _adds(address, amount))  # noqa: PLW0108
-overload(pointers.give_way)(lambda naps: lambda naps: _sleeps(pointers.NAP) if naps else _yields())
-overload(pointers.fetch)(lambda address: lambda address: _reads(address))  # noqa: PLW0108
-overload(kernels_random.plus)(lambda a, b: lambda a, b: a + b)
-overload(kernels_random.times)(lambda a, b: lambda a, b: a * b)
-overload(kernels_random.high_times)(lambda a, b: lambda a, b: _high(a, b))  # noqa: PLW0108
+
+def _means(function: Callable[..., Any], compiled: Callable[..., Any]) -> None:
+    """Let compiled code that calls ``function`` do what ``compiled`` says, of the same parameters."""
+    overload(function, strict=False)(lambda *_: compiled)
+
+
+_means(pointers.call, lambda function, words, lo, hi, step: _calls(function, words, lo, hi, step))  # noqa: PLW0108
+_means(pointers.fetch_add, lambda address, amount: _adds(address, amount))  # noqa: PLW0108
+_means(pointers.fetch, lambda address: _reads(address))  # noqa: PLW0108
+_means(pointers.give_way, lambda naps: _sleeps(pointers.NAP) if naps else _yields())
+_means(kernels_random.plus, lambda a, b: a + b)
+_means(kernels_random.times, lambda a, b: a * b)
+_means(kernels_random.high_times, lambda a, b: _high(a, b))  # noqa: PLW0108
 
 
 # --- the matrix product -----------------------------------------------------------------------------------------------
@@ -148,13 +152,18 @@ def _instructions(real: str, lanes: int, high: int) -> dict[str, Any]:
         return _instruction(lambda b, _: _on_stack(b, numbers * size), _word)
 
     deep = -(-high // lanes) * lanes
+    takes_tile = [_word] * vector_code.TILE_TAKES
     return {
-        "tile": types.ExternalFunction(TILE[real != "float32"], types.void(*[_word] * vector_code.TILE_TAKES)), "turn": written("turn", 5), "move": written("move", 2),
-        "load": _instruction(load, number, _word), "store": _instruction(store, types.void, number, _word),
+        "tile": types.ExternalFunction(TILE[real != "float32"], types.void(*takes_tile)),
+        "turn": written("turn", 5),
+        "move": written("move", 2),
+        "load": _instruction(load, number, _word),
+        "store": _instruction(store, types.void, number, _word),
         "stack_panel": stack(products.PART * vector_code.VECTORS * lanes),
         "stack_rows": stack(products.PART * products.BLOCK * deep),
-        "inlined": njit(**_options(jit.FAST)), "zero": np.dtype(real).type(0),
-    }  # fmt: skip
+        "inlined": njit(**_options(jit.FAST)),
+        "zero": np.dtype(real).type(0),
+    }
 
 
 def _on_stack(builder: Any, size: int) -> Any:
@@ -197,7 +206,7 @@ def object_code(function: Callable[..., Any], takes: Sequence[Any], name: str, a
     module.link_in(llvm.parse_assembly(also))
     module.verify()
     _require_known(module)
-    return host().emit_object(module)
+    return bytes(host().emit_object(module))
 
 
 def _require_known(module: Any) -> None:

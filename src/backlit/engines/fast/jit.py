@@ -1,4 +1,4 @@
-"""What may be compiled, and what LLVM may assume of it: a register. Nothing here, nor in a kernel, needs the compiler."""
+"""What may be compiled, and what LLVM may assume of it: a register, which needs no compiler, as kernels do not."""
 
 from __future__ import annotations
 

@@ -39,3 +39,10 @@ def embedding_grad(lo: int, hi: int, d: Array, indices: Array, dE: Array) -> Non
         row = indices[m]
         for c in span(lo, hi):
             dE[row, c] += d[m, c]
+
+
+@kernel
+def mark_rows(lo: int, hi: int, indices: Array, read: Array) -> None:
+    """read[indices[m]] = 1; places lo … hi."""
+    for m in span(lo, hi):
+        read[indices[m]] = 1

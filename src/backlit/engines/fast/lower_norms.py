@@ -17,15 +17,34 @@ def batchnorm(low: Lowering, node: Node) -> None:
     rows, out = low.rows(x), low.rows(y)
     count, channels = low.shape_of(rows)
     sums = low.scratch(node, "moments", (low.chunks, 4 + APART, channels))
-    after = low.follower(node)
-    relu = after if after is not None and after.rule == "relu" else None
-    if relu is not None:
-        low.done |= {relu.name, f"d {relu.name}"}
-        low.same(identifier(relu.name), y, low.shape_of(y))
     low.emit("moments", rows, sums, extent=low.chunks, node=node)
     low.emit("merge_moments", sums, count, mean, var, extent=channels, grain=CACHE_LINE, node=node)
-    low.emit("batchnorm", int(relu is not None), rows, gamma, beta, mean, var, out, _eps(node), extent=count, node=node,
-             also=(relu.name,) if relu else ())  # fmt: skip
+    relu = _relu_behind(low, node, y)
+    low.emit("batchnorm", len(relu), rows, gamma, beta, mean, var, out, _eps(node), extent=count, node=node, also=relu)
+
+
+def _relu_behind(low: Lowering, node: Node, y: str) -> tuple[str, ...]:
+    """The name of a relu that follows alone, which is then done, in place of y."""
+    after = low.follower(node)
+    if after is None or after.rule != "relu":
+        return ()
+    low.done |= {after.name, f"d {after.name}"}
+    low.same(identifier(after.name), y, low.shape_of(y))
+    return (after.name,)
+
+
+def batchnorm_inference(low: Lowering, node: Node) -> None:
+    """y by the running moments; a relu that follows alone is done by the same kernel."""
+    x, gamma, beta, mean, var = map(low.value, node.operands)
+    y = low.value(node.name)
+    rows, out, relu = low.rows(x), low.rows(y), _relu_behind(low, node, y)
+    low.emit("batchnorm", len(relu), rows, gamma, beta, mean, var, out, _eps(node), extent=low.shape_of(rows)[0],
+             node=node, also=relu)  # fmt: skip
+
+
+def _no_gradient(low: Lowering, node: Node) -> bool:
+    """True where nothing is asked for but the output."""
+    return not any(map(low.wants, node.operands))
 
 
 def batchnorm_back(low: Lowering, node: Node) -> None:
@@ -99,5 +118,6 @@ def layernorm_back(low: Lowering, node: Node) -> None:
 
 
 lower("batchnorm", batchnorm, batchnorm_back)
+lower("batchnorm_inference", batchnorm_inference, nothing, _no_gradient)
 lower("layernorm", layernorm, layernorm_back)
 lower("running_average", running_average, nothing)

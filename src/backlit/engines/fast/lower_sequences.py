@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backlit.engines.fast.listing import CACHE_LINE, Lowering
+from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
 from backlit.engines.fast.lower_dense import add_back, of_two
 from backlit.engines.fast.lowering import lower
 from backlit.graph.graph import Node
@@ -59,6 +59,9 @@ def embedding_back(low: Lowering, node: Node) -> None:
     """Each row's gradient, the sum over where it was taken."""
     indices, table = node.operands
     rows = low.rows(low.grad(node.name))
+    if table in low.graph.sparse:
+        places = low.flat(low.value(indices))
+        low.emit("mark_rows", places, f"read_{identifier(table)}", extent=low.size(places), node=node)
     low.share(table, lambda into: low.emit("embedding_grad", rows, low.flat(low.value(indices)), into,
                                            extent=low.shape_of(rows)[1], grain=CACHE_LINE, node=node))  # fmt: skip
 

@@ -46,19 +46,11 @@ def _part(A: Array, start: int, row: int, shape: tuple[int, int]) -> Array:
     return as_strided(A.reshape(-1)[start:], shape, (row * size, size))
 
 
-def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Callable[..., None]:
-    """The product of numbers of ``size`` bytes as the compiler takes it, on addresses; ``code`` has its instructions.
+def copying(size: int, lanes: int, code: dict[str, Any]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """(turned, copied): lines of numbers of ``size`` bytes put together, by vectors of ``lanes``."""
+    turn, move, load, store = (code[n] for n in ("turn", "move", "load", "store"))
 
-    ``lanes`` numbers make a vector, ``high`` rows a tile.
-    """
-    tile, turn, move, load, store, stack_panel, stack_rows = (code[n] for n in INSTRUCTIONS)
-    parts, zero, deep = code["inlined"], code["zero"], -(-high // lanes) * lanes
-
-    @parts
-    def part(whole: int, most: int) -> int:
-        return max(-(-whole // max(-(-whole // most), 1)), 1)
-
-    @parts
+    @code["inlined"]
     def turned(lines: int, step: int, count: int, k: int, into: int, width: int) -> None:
         """into[q, c] = lines[c, q], a vector's length of both at a time."""
         whole = k // lanes * lanes
@@ -69,7 +61,7 @@ def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Cal
             for c in range(count):
                 store(load(lines + c * step + size * q), into + size * (q * width + c))
 
-    @parts
+    @code["inlined"]
     def copied(lines: int, step: int, count: int, k: int, into: int, width: int) -> None:
         """into[q, c] = lines[q, c]."""
         for q in range(k):
@@ -78,7 +70,14 @@ def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Cal
             for c in range(count // lanes * lanes, count):
                 store(load(lines + q * step + size * c), into + size * (q * width + c))
 
-    @parts
+    return turned, copied
+
+
+def gathering(size: int, lanes: int, deep: int, code: dict[str, Any]) -> tuple[Callable[..., None], Callable[..., Any]]:
+    """(block, panel): the parts of A and of B that are copied together; ``deep`` entries for a column of a tile."""
+    turned, copied = copying(size, lanes, code)
+
+    @code["inlined"]
     def block(ta: int, i0: int, i1: int, m: int, tall: int, o: int, k: int, A: int, lda: int, into: int) -> None:
         """Tiles of rows i0 … i1 of op(A), terms o … o + k, each as k lines of a column's entries."""
         for i in range(i0, i1, tall):
@@ -88,7 +87,7 @@ def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Cal
             else:
                 turned(A + size * (i * lda + o), size * lda, min(tall, i1 - i), k, tile_at, deep)
 
-    @parts
+    @code["inlined"]
     def panel(tb: int, few: int, j: int, columns: int, o: int, k: int, B: int, ldb: int, into: int) -> tuple[int, int]:
         """(address, bytes between lines) of a panel of op(B): where it lies already, for few rows, or a copy."""
         wide = lanes if columns <= lanes else 2 * lanes
@@ -100,7 +99,25 @@ def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Cal
             copied(B + size * (o * ldb + j), size * ldb, columns, k, into, wide)
         return into, size * wide
 
-    @parts
+    return block, panel
+
+
+def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Callable[..., None]:  # noqa: C901  the loops of one product
+    """The product of numbers of ``size`` bytes as the compiler takes it, on addresses; ``code`` has its instructions.
+
+    ``lanes`` numbers make a vector, ``high`` rows a tile.
+    """
+    tile, store, zero, stack_panel, stack_rows = (
+        code[n] for n in ("tile", "store", "zero", "stack_panel", "stack_rows")
+    )
+    deep = -(-high // lanes) * lanes
+    block, panel = gathering(size, lanes, deep, code)
+
+    @code["inlined"]
+    def part(whole: int, most: int) -> int:
+        return max(-(-whole // max(-(-whole // most), 1)), 1)
+
+    @code["inlined"]
     def clear(m: int, n: int, C: int, ldc: int) -> None:
         for i in range(m):
             for j in range(n):
@@ -108,36 +125,28 @@ def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Cal
 
     def product(
         ta: int, tb: int, m: int, n: int, k: int, A: int, lda: int, B: int, ldb: int, add: int, C: int, ldc: int
-    ) -> None:  # fmt: skip
+    ) -> None:
         lines, near = stack_panel(), stack_rows()
         terms, tall, few = part(k, PART), part(m, high), m <= FEW * high
         copies = lda * size >= FAR and n > 2 * lanes and not few
         rows = tall * BLOCK if copies else max(m, 1)
+        step_i, step_k = (size, size * lda) if ta else (size * lda, size)
         if k == 0 and not add:
             clear(m, n, C, ldc)
         for o in range(0, k, terms):
             some, adds = min(terms, k - o), 1 if o > 0 else add
-            start, si, sk = (
-                A + (size * o * lda if ta else size * o),
-                size if ta else size * lda,
-                size * lda if ta else size,
-            )
             for i0 in range(0, m, rows):
                 i1 = min(i0 + rows, m)
                 if copies:
                     block(ta, i0, i1, m, tall, o, some, A, lda, near)
                 for j in range(0, n, 2 * lanes):
                     columns = min(2 * lanes, n - j)
-                    at, sb = panel(tb, few, j, columns, o, some, B, ldb, lines)
+                    at, step_b = panel(tb, few, j, columns, o, some, B, ldb, lines)
                     for i in range(i0, i1, tall):
-                        here, hi, hk = start + i * si, si, sk
+                        here, to_i, to_k = A + i * step_i + o * step_k, step_i, step_k
                         if copies:
-                            here, hi, hk = near + (i - i0) // tall * (deep * some * size), size, size * deep
-                        tile(2 if columns > lanes else 1, min(tall, i1 - i), some, here, hi, hk, at, sb,
+                            here, to_i, to_k = near + (i - i0) // tall * (deep * some * size), size, size * deep
+                        tile(2 if columns > lanes else 1, min(tall, i1 - i), some, here, to_i, to_k, at, step_b,
                              C + size * (i * ldc + j), size * ldc, adds, columns)  # fmt: skip
 
     return product
-
-
-INSTRUCTIONS = ("tile", "turn", "move", "load", "store", "stack_panel", "stack_rows")
-"""What :func:`compiled_gemm` is made of."""

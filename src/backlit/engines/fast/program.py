@@ -26,7 +26,7 @@ from backlit.engines.fast.lowering import listed
 from backlit.engines.fast.memory import Buffer, plan
 from backlit.engines.fast.update import kernel_of
 from backlit.engines.fast.vectors import Vectors, view
-from backlit.graph.graph import Graph
+from backlit.graph.graph import Graph, Value
 
 LONGEST = 256
 """Steps in one call at most."""
@@ -69,6 +69,7 @@ class Program:
         self.graph, self.optimizer, self.clip, self.vectors, self.seed = graph, optimizer, clip, vectors, seed
         self.low = Lowering(graph, threads)
         self.batch = {n: np.zeros(graph.values[n].shape, graph.values[n].dtype) for n in (*graph.inputs, *graph.masks)}
+        self.whole = {identifier(n): np.zeros(v.shape, v.dtype) for n, v in _whole_numbers(graph)}
         output = math.prod(graph.values[graph.outputs[1]].shape)
         self.longest = max(1, min(LONGEST, KEPT // max(output, 1)))
         self.results = self._results(output)
@@ -98,9 +99,10 @@ class Program:
         """Arrays with a place of their own: data, parameters, their gradients, state, constants, results."""
         g, v = self.graph, self.vectors
         lasting = {identifier(n): a for n, a in (*self.batch.items(), *g.constants.items())} | self.results
-        lasting |= {identifier(n): v.views[n] for n in (*g.parameters, *g.state)}
+        lasting |= self.whole | {identifier(n): v.views[n] for n in (*g.parameters, *g.state)}
         lasting |= {f"d_{identifier(n)}": v.views[f"d {n}"] for n in g.trainable}
-        return lasting | {"p": v.trained, "g": v.grads} | v.slots
+        lasting |= {f"read_{identifier(n)}": a for n, a in v.read.items()}
+        return lasting | {"p": v.trained, "g": v.grads} | {n: a.reshape(-1) for n, a in v.slots.items()}
 
     def _plan(self) -> tuple[dict[str, Buffer], int]:
         read_after = [identifier(n) for n in (*self.graph.outputs, *self.graph.updates.values())]
@@ -127,6 +129,13 @@ class Program:
 
     def _list(self) -> None:
         """Write down the step: mini-batch, forward, loss, backward, what is noted, update."""
+        self._list_gradients()
+        self._list_notes()
+        self._list_results()
+        self._list_update()
+
+    def _list_gradients(self) -> None:
+        """Mini-batch, forward, loss, backward."""
         low, g = self.low, self.graph
         for name in g.inputs:
             shape = g.values[name].shape
@@ -136,19 +145,30 @@ class Program:
             flat = low.flat(identifier(name))
             low.emit("dropout_mask", self._keys(name), flat, float(mask.rate), extent=-(-low.size(flat) // 4), grain=4)
         listed(g, low, self.looking)
+
+    def _list_notes(self) -> None:
+        """Loss, mass and norm of the step, which ends here where they are not finite."""
+        low = self.low
         if self.looking is not None:
             self.looking.gradients(low)
-        sums, size = low.shape_of("sums")[0], self.vectors.grads.size
-        low.emit("squares", "g", "sums", extent=sums)
+        low.emit("squares", "g", "sums", extent=low.shape_of("sums")[0])
         low.emit("note", "stats", "sums", "losses", "masses", "norms", "stop")
+
+    def _list_results(self) -> None:
+        """The output, which is kept, and the running state."""
+        low, g = self.low, self.graph
         output = low.flat(low.value(g.outputs[1]))
         low.emit("keep", output, "outputs", extent=low.size(output), grain=CACHE_LINE)
         for old, new in g.updates.items():
             low.entries("copy", low.value(new), low.value(old))
+
+    def _list_update(self) -> None:
+        """Clipping, and the optimizer."""
+        size = self.vectors.grads.size
         self._list_clipping(size)
-        self._list_update(size)
+        self._list_optimizer()
         if self.looking is not None:
-            self.looking.updates(low, {n: start for n, (start, _) in self.vectors.places.items()})
+            self.looking.updates(self.low, {n: start for n, (start, _) in self.vectors.places.items()})
 
     def _list_clipping(self, size: int) -> None:
         known = {"clip_by_global_norm": ("g", "norms"), "clip_by_value": ("g",)}
@@ -158,13 +178,15 @@ class Program:
         elif self.clip:
             self._python("clip", self._clip)
 
-    def _list_update(self, size: int) -> None:
-        found = kernel_of(self.optimizer)
-        if found is None:
-            self._python("optimize", self._optimize)
-            return
-        name, slots, numbers = found
-        self.low.emit(name, "p", "g", *slots, "rates", "clock", *numbers, extent=size, grain=CACHE_LINE)
+    def _list_optimizer(self) -> None:
+        found, v = kernel_of(self.optimizer), self.vectors
+        given: tuple[str | float, ...] = ("p", "g", *found.slots, "rates", "clock", *found.numbers)
+        self.low.emit(found.name, *given, extent=v.dense, grain=CACHE_LINE)
+        for table in v.read:
+            start, (rows, width) = v.places[table]
+            self.low.emit(found.rows, *given, f"read_{identifier(table)}", start, width, extent=rows)
+        if found.shared:
+            self.low.emit(found.shared, *given)
 
     def _python(self, name: str, function: Callable[[int], None]) -> None:
         self.low.closures[name] = function
@@ -215,8 +237,8 @@ class Program:
             row[team.EVERY] = call.every
             row[team.FUNCTION] = 0 if call.kernel in self.low.closures else machine_code.address(call.kernel, given)
             words += machine_code.words_of(given)
-        after = next(i for i, call in enumerate(self.calls) if call.kernel == "note") + 1
-        table[after, team.CHECKED] = 1
+        for line, call in enumerate(self.calls[:-1]):
+            table[line + 1, team.CHECKED] = call.kernel == "note"
         return table, np.array(words, np.int64)
 
     def waiting(self) -> int:
@@ -313,15 +335,14 @@ class Program:
     def _number(self, step: int) -> int:
         return int(self.results["clock"][0]) + step
 
-    def _optimize(self, step: int) -> None:
-        """The update of an optimizer without a kernel: its formulas on the flat vectors."""
-        v, lr = self.vectors, float(self.results["rates"][step])
-        v.trained[...], slots = self.optimizer.update(np, v.trained, v.grads, v.slots, lr=lr, t=self._number(step))
-        for name, a in slots.items():
-            v.slots[name][...] = a
-
     def _clip(self, _: int) -> None:
         assert self.clip is not None
         grads = {n: self.vectors.views[f"d {n}"] for n in self.graph.trainable}
         for name, g in self.clip(np, grads).items():
             grads[name][...] = g
+
+
+def _whole_numbers(graph: Graph) -> list[tuple[str, Value]]:
+    """Values that nodes make and that the arena, of floats, cannot hold: token ids that a model has moved around."""
+    made = ((name, graph.values[name]) for node in graph.nodes for name in node.outputs)
+    return [(name, value) for name, value in made if np.dtype(value.dtype).kind in "iu"]

@@ -103,8 +103,8 @@ class Code:
     def tile(self, arguments: Sequence[Value]) -> None:
         """C[rows, columns] = A B, or C + A B where ``add``, for any number of rows and vectors up to the most.
 
-        ``arguments``: vectors, rows, k, A, step_i, step_k (bytes between A's rows and columns), B, step_b (k lines of so
-        many vectors), C, step_c, add, columns.
+        ``arguments``: vectors, rows, k, A, step_i, step_k (bytes between A's rows and columns), B, step_b (k lines of
+        so many vectors), C, step_c, add, columns.
         """
         b = self.builder
         vectors, rows, *rest = arguments

@@ -30,23 +30,31 @@ class Vectors:
     """Parameters and state by name; the gradient of a parameter as ``d <name>``."""
     places: dict[str, Place]
     """Where each trainable parameter lies, in the vectors of gradients and slots too."""
+    read: dict[str, Array]
+    """For each sparse table, all of which lie behind the other trainable parameters, which rows a step has read."""
 
     @classmethod
     def of(cls, graph: Graph, optimizer: optim.Optimizer, dtype: str) -> Vectors:
         """Vectors for the parameters and state of a graph, the trainable ones first."""
-        trained, size = places(graph.trainable, graph)
+        trained, size = places(sorted(graph.trainable, key=lambda n: n in graph.sparse), graph)
         frozen, whole = places([p for p in graph.parameters if p in graph.frozen], graph, size)
         kept, state_size = places(graph.state, graph)
         params, grads, state = (np.zeros(n, dtype) for n in (whole, size, state_size))
         views = {n: view(params, *at) for n, at in (trained | frozen).items()}
         views |= {n: view(state, *at) for n, at in kept.items()}
         views |= {f"d {n}": view(grads, *at) for n, at in trained.items()}
-        return cls(params, grads, optimizer.init(np, params[:size]), state, views, trained)
+        read = {n: np.zeros(graph.values[n].shape[0], np.int64) for n in graph.trainable if n in graph.sparse}
+        return cls(params, grads, optimizer.init(np, params[:size]), state, views, trained, read)
 
     @property
     def trained(self) -> Array:
         """The parameters that have gradients, as a vector."""
         return self.params[: self.grads.size]
+
+    @property
+    def dense(self) -> int:
+        """How many entries are updated in every step: all before the first sparse table."""
+        return min((self.places[n][0] for n in self.read), default=self.grads.size)
 
     def load(self, params: Arrays, state: Arrays, slots: Mapping[str, Arrays]) -> None:
         """Take over the arrays of a run."""
