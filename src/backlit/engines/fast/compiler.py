@@ -129,8 +129,9 @@ def _gemm(ta, tb, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc):  # type: igno
 def gemm_code(name: str, unit: str) -> bytes:
     """The object code of a matrix product, exported as ``unit``."""
     real = ("float32", "float64")[GEMM.index(name)]
-    lanes, high = vector_code.Code(None, real).lanes, vector_code.rows_of_tile()
-    product = products.compiled_gemm(vector_code.Code(None, real).size, lanes, high, _instructions(real, lanes, high))
+    code, heights = vector_code.Code(None, real), vector_code.rows_of_tiles()
+    instructions = _instructions(real, code.lanes, heights[0])
+    product = products.compiled_gemm(code.size, code.lanes, heights, instructions)
     return object_code(product, [_word] * 12, unit, vector_code.tile_module(TILE[GEMM.index(name)], real))
 
 

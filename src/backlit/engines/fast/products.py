@@ -102,20 +102,37 @@ def gathering(size: int, lanes: int, deep: int, code: dict[str, Any]) -> tuple[C
     return block, panel
 
 
-def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Callable[..., None]:  # noqa: C901  the loops of one product
+def compiled_gemm(size: int, lanes: int, heights: tuple[int, ...], code: dict[str, Any]) -> Callable[..., None]:  # noqa: C901  the loops of one product
     """The product of numbers of ``size`` bytes as the compiler takes it, on addresses; ``code`` has its instructions.
 
-    ``lanes`` numbers make a vector, ``high`` rows a tile.
+    ``lanes`` numbers make a vector; ``heights`` are the rows that a tile may have, falling to 1.
     """
     tile, store, zero, stack_panel, stack_rows = (
         code[n] for n in ("tile", "store", "zero", "stack_panel", "stack_rows")
     )
+    high = heights[0]
     deep = -(-high // lanes) * lanes
     block, panel = gathering(size, lanes, deep, code)
 
     @code["inlined"]
     def part(whole: int, most: int) -> int:
         return max(-(-whole // max(-(-whole // most), 1)), 1)
+
+    @code["inlined"]
+    def height(rows: int) -> int:
+        """The highest tile of at most so many rows."""
+        for some in heights:
+            if rows >= some:
+                return some
+        return 1
+
+    @code["inlined"]
+    def usual(m: int) -> int:
+        """The height of tiles that divide m rows well."""
+        found = high
+        for some in heights:
+            found = some if some >= part(m, high) else found
+        return found
 
     @code["inlined"]
     def clear(m: int, n: int, C: int, ldc: int) -> None:
@@ -127,10 +144,11 @@ def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Cal
         ta: int, tb: int, m: int, n: int, k: int, A: int, lda: int, B: int, ldb: int, add: int, C: int, ldc: int
     ) -> None:
         lines, near = stack_panel(), stack_rows()
-        terms, tall, few = part(k, PART), part(m, high), m <= FEW * high
+        terms, tall, few = part(k, PART), usual(m), m <= FEW * high
         copies = lda * size >= FAR and n > 2 * lanes and not few
         rows = tall * BLOCK if copies else max(m, 1)
         step_i, step_k = (size, size * lda) if ta else (size * lda, size)
+        to_i, to_k = (size, size * deep) if copies else (step_i, step_k)
         if k == 0 and not add:
             clear(m, n, C, ldc)
         for o in range(0, k, terms):
@@ -142,11 +160,15 @@ def compiled_gemm(size: int, lanes: int, high: int, code: dict[str, Any]) -> Cal
                 for j in range(0, n, 2 * lanes):
                     columns = min(2 * lanes, n - j)
                     at, step_b = panel(tb, few, j, columns, o, some, B, ldb, lines)
-                    for i in range(i0, i1, tall):
-                        here, to_i, to_k = A + i * step_i + o * step_k, step_i, step_k
+                    i = i0
+                    while i < i1:
+                        high_now = height(min(tall, i1 - i))
                         if copies:
-                            here, to_i, to_k = near + (i - i0) // tall * (deep * some * size), size, size * deep
-                        tile(2 if columns > lanes else 1, min(tall, i1 - i), some, here, to_i, to_k, at, step_b,
+                            here = near + size * ((i - i0) // tall * (deep * some) + (i - i0) % tall)
+                        else:
+                            here = A + i * step_i + o * step_k
+                        tile(2 if columns > lanes else 1, high_now, some, here, to_i, to_k, at, step_b,
                              C + size * (i * ldc + j), size * ldc, adds, columns)  # fmt: skip
+                        i += high_now
 
     return product

@@ -31,9 +31,10 @@ def vector_bytes() -> int:
     return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
 
 
-def rows_of_tile() -> int:
-    """Rows of a tile at most: as many as leave registers for what is loaded."""
-    return {64: 12, 32: 6, 16: 4}[vector_bytes()]
+def rows_of_tiles() -> tuple[int, ...]:
+    """How many rows a tile may have: as many as leave registers for what is loaded, and less."""
+    most = {64: 12, 32: 6, 16: 4}[vector_bytes()]
+    return tuple(rows for rows in (12, 8, 6, 4, 2, 1) if rows <= most)
 
 
 @dataclass
@@ -92,7 +93,7 @@ class Code:
         """A vector whose numbers are all the same."""
         none = ir.Constant(kind or self.vector, ir.Undefined)
         one = self.builder.insert_element(none, number, ir.Constant(_INDEX, 0))
-        return self.builder.shuffle_vector(one, none, self.places([0] * self.lanes))
+        return self.builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(_INDEX, self.lanes), None))
 
     def places(self, numbers: Sequence[int]) -> Value:
         """Constant places within two vectors."""
@@ -101,7 +102,7 @@ class Code:
     # --- a tile -----------------------------------------------------------------------------------------------------
 
     def tile(self, arguments: Sequence[Value]) -> None:
-        """C[rows, columns] = A B, or C + A B where ``add``, for any number of rows and vectors up to the most.
+        """C[rows, columns] = A B, or C + A B where ``add``, of as many rows as a tile may have.
 
         ``arguments``: vectors, rows, k, A, step_i, step_k (bytes between A's rows and columns), B, step_b (k lines of
         so many vectors), C, step_c, add, columns.
@@ -111,7 +112,7 @@ class Code:
         behind = b.append_basic_block("behind")
         switch = b.switch(b.add(b.mul(vectors, ir.Constant(_WORD, 64)), rows), behind)
         for v in range(1, VECTORS + 1):
-            for r in range(1, rows_of_tile() + 1):
+            for r in rows_of_tiles():
                 case = b.append_basic_block(f"tile{r}x{v}")
                 switch.add_case(ir.Constant(_WORD, 64 * v + r), case)
                 b.position_at_end(case)
@@ -168,7 +169,7 @@ class Code:
         after = {(i, v): b.call(fused, [factors[i], parts[v], before[i, v]]) for i, v in each}
         next_ = b.sub(left, ir.Constant(_WORD, 1)), b.add(panel, step_b), *(b.add(a, step_k) for a in fourth)
         b.cbranch(b.icmp_signed(">", next_[0], ir.Constant(_WORD, 0)), loop, done)
-        zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        zero = ir.Constant(self.vector, None)
         starts = [(left, k), (panel, B), *zip(fourth, firsts, strict=True), *((p, zero) for p in before.values())]
         for (phi, start), following in zip(starts, [*next_, *after.values()], strict=True):
             phi.add_incoming(start, entry)
@@ -181,7 +182,7 @@ class Code:
         b, words = self.builder, ir.VectorType(_WORD, self.lanes)
         mine = ir.Constant(words, [vector * self.lanes + lane for lane in range(self.lanes)])
         mask = b.icmp_signed("<", mine, self.everywhere(columns, words))
-        zero, align = ir.Constant(self.vector, [0.0] * self.lanes), ir.Constant(_INDEX, self.size)
+        zero, align = ir.Constant(self.vector, None), ir.Constant(_INDEX, self.size)
         pointer, bits = self.vector.as_pointer(), ir.VectorType(_BIT, self.lanes)
         kind = f"{self.kind}.p0{self.kind}"
         load = self.function(f"llvm.masked.load.{kind}", self.vector, pointer, _INDEX, bits, self.vector)
