@@ -24,8 +24,8 @@ def batchnorm(low: Lowering, node: Node) -> None:
         low.same(identifier(relu.name), y, low.shape_of(y))
     low.emit("moments", rows, sums, extent=low.chunks, node=node)
     low.emit("merge_moments", sums, count, mean, var, extent=channels, grain=CACHE_LINE, node=node)
-    low.emit("batchnorm", int(relu is not None), rows, gamma, beta, mean, var, out, _eps(node), extent=count, node=node,
-             also=(relu.name,) if relu else ())  # fmt: skip
+    low.emit("batchnorm", int(relu is not None), rows, gamma, beta, mean, var, out, eps_of(node), extent=count,
+             node=node, also=(relu.name,) if relu else ())  # fmt: skip
 
 
 def batchnorm_back(low: Lowering, node: Node) -> None:
@@ -35,9 +35,9 @@ def batchnorm_back(low: Lowering, node: Node) -> None:
     after = low.follower(node)
     relu = after is not None and after.rule == "relu"
     d = low.rows(low.grad(after.name if relu and after is not None else node.name))
-    rows, sums, eps = low.rows(x), _sums(low, node), _eps(node)
+    rows, sums, eps = low.rows(x), _sums(low, node), eps_of(node)
     low.emit("batchnorm_sums", int(relu), d, rows, low.rows(y), mean, var, sums, eps, extent=low.chunks, node=node)
-    dgamma, dbeta = _scale_and_shift(low, node, sums)
+    dgamma, dbeta = scale_and_shift(low, node, sums)
     if low.wants(node.operands[0]):
         low.share(node.operands[0], lambda into: low.emit(
             "batchnorm_grad", d, rows, gamma, mean, var, dgamma, dbeta, low.rows(into), eps,
@@ -49,7 +49,7 @@ def _sums(low: Lowering, node: Node) -> str:
     return low.scratch(node, "sums", (low.chunks, 2 + APART, low.graph.values[node.operands[0]].shape[-1]))
 
 
-def _scale_and_shift(low: Lowering, node: Node, sums: str) -> tuple[str, str]:
+def scale_and_shift(low: Lowering, node: Node, sums: str) -> tuple[str, str]:
     """dgamma and dbeta from the chunks' sums, shared where they are wanted; gives both for this node alone."""
     chunks, rows, channels = low.shape_of(sums)
     both = low.scratch(node, "dgamma_dbeta", (2, channels))
@@ -63,7 +63,8 @@ def _scale_and_shift(low: Lowering, node: Node, sums: str) -> tuple[str, str]:
     return names
 
 
-def _eps(node: Node) -> float:
+def eps_of(node: Node) -> float:
+    """What is added to a variance."""
     return float(node.attributes["eps"])
 
 
@@ -79,7 +80,7 @@ def layernorm(low: Lowering, node: Node) -> None:
     x, gamma, beta = map(low.value, node.operands)
     y, mean, var = map(low.value, node.outputs)
     rows = low.rows(x)
-    low.emit("layernorm", rows, gamma, beta, low.rows(y), low.flat(mean), low.flat(var), _eps(node),
+    low.emit("layernorm", rows, gamma, beta, low.rows(y), low.flat(mean), low.flat(var), eps_of(node),
              extent=low.shape_of(rows)[0], node=node)  # fmt: skip
 
 
@@ -90,11 +91,11 @@ def layernorm_back(low: Lowering, node: Node) -> None:
     d, rows, sums = low.rows(low.grad(node.name)), low.rows(x), _sums(low, node)
     statistics = low.flat(mean), low.flat(var)
     if any(map(low.wants, node.operands[1:])):
-        low.emit("layernorm_sums", d, rows, *statistics, sums, _eps(node), extent=low.chunks, node=node)
-        _scale_and_shift(low, node, sums)
+        low.emit("layernorm_sums", d, rows, *statistics, sums, eps_of(node), extent=low.chunks, node=node)
+        scale_and_shift(low, node, sums)
     if low.wants(node.operands[0]):
         low.share(node.operands[0], lambda into: low.emit(
-            "layernorm_grad", d, rows, gamma, *statistics, low.rows(into), _eps(node), extent=low.shape_of(rows)[0],
+            "layernorm_grad", d, rows, gamma, *statistics, low.rows(into), eps_of(node), extent=low.shape_of(rows)[0],
             node=node))  # fmt: skip
 
 

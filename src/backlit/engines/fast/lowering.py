@@ -32,13 +32,13 @@ class Entry:
     fits: Callable[[Lowering, Node], bool]
 
 
-TABLE: dict[str, Entry] = {}
-"""Rule -> how it is written down."""
+TABLE: dict[str, list[Entry]] = {}
+"""Rule -> ways in which it is written down: the first that fits, in the order of their families' names."""
 
 
 def lower(rule: str, forward: Write, backward: Write, fits: Callable[[Lowering, Node], bool] = lambda *_: True) -> None:
-    """Enter a rule in the table."""
-    TABLE[rule] = Entry(forward, backward, fits)
+    """Enter a way of writing a rule down in the table, behind those that are there."""
+    TABLE.setdefault(rule, []).append(Entry(forward, backward, fits))
 
 
 def nothing(_: Lowering, __: Node) -> None:
@@ -51,6 +51,7 @@ def listed(graph: Graph, low: Lowering, looking: Looking | None = None) -> Lower
     for node in graph.nodes:
         if node.name not in low.done:
             entries[node.name].forward(low, node)
+    _keep_loss(low)
     if looking is not None:
         looking.forward(low)
     way = graph.depends_on(graph.trainable)
@@ -58,6 +59,7 @@ def listed(graph: Graph, low: Lowering, looking: Looking | None = None) -> Lower
         if looking is not None:
             looking.backward(low, node.name)
         if f"d {node.name}" not in low.done and not way.isdisjoint(node.outputs):
+            _seed(low, node, entries[node.name])
             entries[node.name].backward(low, node)
         if looking is not None:
             looking.behind(low, node)
@@ -65,8 +67,31 @@ def listed(graph: Graph, low: Lowering, looking: Looking | None = None) -> Lower
 
 
 def _entry(low: Lowering, node: Node) -> Entry:
-    found = TABLE.get(node.rule)
-    return found if found is not None and found.fits(low, node) else BY_RULE
+    return next((entry for entry in TABLE.get(node.rule, ()) if entry.fits(low, node)), BY_RULE)
+
+
+def _keep_loss(low: Lowering) -> None:
+    """Note loss and mass where no kernel of a loss has done it."""
+    if not any("stats" in call.arguments for call in low.calls):
+        loss, mass = (low.flat(low.value(low.graph.outputs[i])) for i in (0, 2))
+        low.emit("keep_loss", loss, mass, "stats")
+
+
+def _seed(low: Lowering, node: Node, entry: Entry) -> None:
+    """∂L/∂L is 1; an output that nobody reads has a gradient of 0, unless a kernel has passed over it."""
+    after = low.follower(node)
+    if entry.backward is nothing or (after is not None and f"d {after.name}" in low.done):
+        return
+    for seed in differentiated(node):
+        if seed not in low.written:
+            low.written.add(seed)
+            low.entries("fill", low.grad(seed), float(seed == low.graph.outputs[0]), node=node)
+
+
+def differentiated(node: Node) -> list[str]:
+    """The outputs that a node's backward takes gradients of."""
+    rule = rules.get(node.rule)
+    return [o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated]
 
 
 # --- rules without a kernel -----------------------------------------------------------------------------------------
@@ -77,8 +102,6 @@ def _forward_by_rule(low: Lowering, node: Node) -> None:
     name = f"{identifier(node.name)}_forward"
     low.closures[name] = _forward_closure(node)
     low.emit(name, *map(low.value, (*node.operands, *node.outputs)), node=node)
-    if node.name == low.graph.outputs[0]:
-        low.emit("keep_loss", low.flat(low.value(node.outputs[0])), low.flat(low.value(low.graph.outputs[2])), "stats")
 
 
 def _forward_closure(node: Node) -> Callable[..., None]:
@@ -98,24 +121,15 @@ def _present(given: Iterator[Array], present: list[bool]) -> tuple[Any, ...]:
 
 def _backward_by_rule(low: Lowering, node: Node) -> None:
     """Call the rule's backward and copy, or add, what it gives."""
-    rule, name = rules.get(node.rule), f"{identifier(node.name)}_backward"
+    name = f"{identifier(node.name)}_backward"
     asked = [(v, i) for v, i in differentiable_positions(node) if low.wants(v)]
-    seeds = [o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated]
-    for seed in seeds:
-        _seed(low, node, seed)
+    seeds = differentiated(node)
     parts = [low.buffer(f"{name}_{i}", low.graph.values[v].shape) for v, i in asked]
     low.closures[name] = _backward_closure(node, len(seeds), [i for _, i in asked])
     values = map(low.value, (*node.operands, *node.outputs))
     low.emit(name, *map(low.grad, seeds), *values, *parts, node=node)
     for (value, _), part in zip(asked, parts, strict=True):
         low.share(value, lambda into, part=part: low.entries("copy", part, into, node=node))  # type: ignore[misc]
-
-
-def _seed(low: Lowering, node: Node, seed: str) -> None:
-    """∂L/∂L is 1; an output that nobody reads has a gradient of 0."""
-    if seed not in low.written:
-        low.written.add(seed)
-        low.entries("fill", low.grad(seed), float(seed == low.graph.outputs[0]), node=node)
 
 
 def _backward_closure(node: Node, seeds: int, positions: list[int]) -> Callable[..., None]:
