@@ -117,9 +117,7 @@ def rmsnorm(lo: int, hi: int, x: Array, gamma: Array, y: Array, mean_square: Arr
 
 
 @kernel
-def rmsnorm_grad(
-    lo: int, hi: int, d: Array, x: Array, gamma: Array, mean_square: Array, dx: Array, eps: float
-) -> None:
+def rmsnorm_grad(lo: int, hi: int, d: Array, x: Array, gamma: Array, mean_square: Array, dx: Array, eps: float) -> None:
     """dx = (g - xhat mean(g xhat))/√(mean x² + eps), g = gamma d; rows lo … hi."""
     share, small, one = x.dtype.type(1.0 / x.shape[1]), x.dtype.type(eps), x.dtype.type(1)
     for n in span(lo, hi):
