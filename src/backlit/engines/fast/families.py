@@ -13,6 +13,7 @@ from backlit.engines.fast import (
     kernels_norms,
     kernels_random,
     kernels_recurrent,
+    kernels_recurrent_masked,
     kernels_sequences,
     kernels_structure,
     kernels_winograd,
@@ -24,6 +25,7 @@ from backlit.engines.fast import (
     lower_images,
     lower_norms,
     lower_recurrent,
+    lower_recurrent_masked,
     lower_sequences,
     lower_structure,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "kernels_norms",
     "kernels_random",
     "kernels_recurrent",
+    "kernels_recurrent_masked",
     "kernels_sequences",
     "kernels_structure",
     "kernels_winograd",
@@ -52,6 +55,7 @@ __all__ = [
     "lower_images",
     "lower_norms",
     "lower_recurrent",
+    "lower_recurrent_masked",
     "lower_sequences",
     "lower_structure",
 ]
