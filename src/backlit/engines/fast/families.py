@@ -1,6 +1,7 @@
 """All families of kernels: importing this enters them in the tables."""
 
 from backlit.engines.fast import (
+    kernels_added,
     kernels_attention,
     kernels_convolution,
     kernels_dense,
@@ -21,6 +22,7 @@ from backlit.engines.fast import (
     kernels_stretched,
     kernels_structure,
     kernels_winograd,
+    lower_added,
     lower_attention,
     lower_convolution,
     lower_dense,
@@ -39,6 +41,7 @@ from backlit.engines.fast import (
 )
 
 __all__ = [
+    "kernels_added",
     "kernels_attention",
     "kernels_convolution",
     "kernels_dense",
@@ -59,6 +62,7 @@ __all__ = [
     "kernels_stretched",
     "kernels_structure",
     "kernels_winograd",
+    "lower_added",
     "lower_attention",
     "lower_convolution",
     "lower_dense",

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from backlit.core.types import Shape
 from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
-from backlit.engines.fast.lowering import lower
+from backlit.engines.fast.lowering import GENERAL, lower
 from backlit.graph.graph import Node
 
 TILE, SCRATCH = 128, 1 << 16
@@ -189,4 +189,4 @@ def _has_entries(low: Lowering, node: Node) -> bool:
 
 
 for _rule in ("conv1d", "conv2d", "conv_transpose2d"):
-    lower(_rule, convolution, convolution_back, _has_entries)
+    lower(_rule, convolution, convolution_back, _has_entries, GENERAL)

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from backlit import rules
 from backlit.engines.fast.listing import CACHE_LINE, Lowering
-from backlit.engines.fast.lowering import lower
+from backlit.engines.fast.lowering import GENERAL, lower
 from backlit.graph.graph import Node
 
 
@@ -164,5 +164,5 @@ for _rule, _write in {
     "binary_cross_entropy": yes_or_no, "focal": of_errors("focal_errors", "gamma", "alpha"), "dice": dice,
     "softmax_cross_entropy_soft": of_classes,
 }.items():  # fmt: skip
-    lower(_rule, forward(_write), backward)
-lower("softmax_cross_entropy", forward(of_classes), backward, _known_labels)
+    lower(_rule, forward(_write), backward, rank=GENERAL)
+lower("softmax_cross_entropy", forward(of_classes), backward, _known_labels, GENERAL)

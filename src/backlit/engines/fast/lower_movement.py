@@ -9,7 +9,7 @@ from typing import Any
 from backlit.core.types import Shape
 from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
 from backlit.engines.fast.lower_reductions import sum_over
-from backlit.engines.fast.lowering import Write, lower, nothing
+from backlit.engines.fast.lowering import GENERAL, Write, lower, nothing
 from backlit.engines.fast.patterns import Pattern, pattern, strides
 from backlit.graph.graph import Node
 from backlit.rules._arrays import normal_axes
@@ -181,7 +181,7 @@ _WAYS: dict[str, tuple[Write, Write]] = {
     "pad": (pad, pad_back),
 }
 for _rule, _ways in _WAYS.items():
-    lower(_rule, *_ways, _has_pattern)
+    lower(_rule, *_ways, _has_pattern, GENERAL)
 lower("stack", stack, stack_back, _has_entries)
 lower("take", take, take_back, numbered(1))
 lower("stop_gradient", stop_gradient, nothing)

@@ -35,7 +35,7 @@ def batchnorm_back(low: Lowering, node: Node) -> None:
     after = low.follower(node)
     relu = after is not None and after.rule == "relu"
     d = low.rows(low.grad(after.name if relu and after is not None else node.name))
-    rows, sums, eps = low.rows(x), _sums(low, node), eps_of(node)
+    rows, sums, eps = low.rows(x), sums_of_chunks(low, node), eps_of(node)
     low.emit("batchnorm_sums", int(relu), d, rows, low.rows(y), mean, var, sums, eps, extent=low.chunks, node=node)
     dgamma, dbeta = scale_and_shift(low, node, sums)
     if low.wants(node.operands[0]):
@@ -44,7 +44,7 @@ def batchnorm_back(low: Lowering, node: Node) -> None:
             extent=low.shape_of(d)[0], node=node))  # fmt: skip
 
 
-def _sums(low: Lowering, node: Node) -> str:
+def sums_of_chunks(low: Lowering, node: Node) -> str:
     """Two sums of each channel for every chunk."""
     return low.scratch(node, "sums", (low.chunks, 2 + APART, low.graph.values[node.operands[0]].shape[-1]))
 
@@ -88,7 +88,7 @@ def layernorm_back(low: Lowering, node: Node) -> None:
     """dgamma and dbeta in chunks of rows; dx row by row."""
     x, gamma, _ = map(low.value, node.operands)
     _, mean, var = map(low.value, node.outputs)
-    d, rows, sums = low.rows(low.grad(node.name)), low.rows(x), _sums(low, node)
+    d, rows, sums = low.rows(low.grad(node.name)), low.rows(x), sums_of_chunks(low, node)
     statistics = low.flat(mean), low.flat(var)
     if any(map(low.wants, node.operands[1:])):
         low.emit("layernorm_sums", d, rows, *statistics, sums, eps_of(node), extent=low.chunks, node=node)

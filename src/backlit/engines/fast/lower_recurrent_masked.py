@@ -7,7 +7,7 @@ from functools import cached_property
 
 from backlit import rules
 from backlit.engines.fast.listing import CACHE_LINE, Lowering
-from backlit.engines.fast.lowering import lower
+from backlit.engines.fast.lowering import GENERAL, lower
 from backlit.graph.graph import Node
 
 
@@ -159,6 +159,6 @@ def _relu(node: Node) -> int:
     return int(node.attributes["activation"] == "relu")
 
 
-lower("lstm", lstm, lstm_back)
-lower("gru", gru, gru_back)
-lower("rnn", rnn, rnn_back)
+lower("lstm", lstm, lstm_back, rank=GENERAL)
+lower("gru", gru, gru_back, rank=GENERAL)
+lower("rnn", rnn, rnn_back, rank=GENERAL)

@@ -6,7 +6,7 @@ import math
 
 from backlit.core.types import Shape
 from backlit.engines.fast.listing import CACHE_LINE, Lowering
-from backlit.engines.fast.lowering import Write, lower
+from backlit.engines.fast.lowering import GENERAL, Write, lower
 from backlit.engines.fast.patterns import pattern, runs, strides
 from backlit.graph.graph import Node
 from backlit.rules._arrays import normal_axes
@@ -166,8 +166,8 @@ def _last_axes(low: Lowering, node: Node) -> bool:
 
 
 _SUMS: tuple[Write, Write] = (reduce, reduce_back)
-lower("sum", *_SUMS, _can_stretch)
-lower("mean", *_SUMS, _can_stretch)
+lower("sum", *_SUMS, _can_stretch, GENERAL)
+lower("mean", *_SUMS, _can_stretch, GENERAL)
 for _rule in ("max", "min"):
     lower(_rule, extremum, extremum_back, lambda low, node: _sizes(low, node) is not None)
 for _rule in ("softmax", "log_softmax", "logsumexp"):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from backlit.core.types import Shape
 from backlit.engines.fast.listing import CACHE_LINE, Lowering
 from backlit.engines.fast.lower_reductions import sum_over
-from backlit.engines.fast.lowering import Write, lower, nothing
+from backlit.engines.fast.lowering import GENERAL, Write, lower, nothing
 from backlit.engines.fast.patterns import runs
 from backlit.graph.graph import Node
 
@@ -174,7 +174,7 @@ _OF_TWO: dict[str, Write] = {
     "greater": nothing, "greater_equal": nothing, "equal": nothing, "not_equal": nothing,
 }  # fmt: skip
 for _rule, _backward in _OF_TWO.items():
-    lower(_rule, entrywise, _backward, _boxes)
+    lower(_rule, entrywise, _backward, _boxes, GENERAL)
 for _rule in ("less", "less_equal"):
     lower(_rule, swapped, nothing, _boxes)
 for _rule, _kernel in {"abs": "absolute", "clip": "cut_to", "sin": "sine", "cos": "cosine"}.items():

@@ -30,15 +30,23 @@ class Entry:
     forward: Write
     backward: Write
     fits: Callable[[Lowering, Node], bool]
+    rank: int
 
 
 TABLE: dict[str, list[Entry]] = {}
-"""Rule -> ways in which it is written down: the first that fits, in the order of their families' names."""
+"""Rule -> ways in which it is written down; the first that fits is taken."""
+FUSED, USUAL, GENERAL = range(3)
+"""What is tried first, whatever the order of families: together with a neighbour, the usual case, any other case."""
 
 
-def lower(rule: str, forward: Write, backward: Write, fits: Callable[[Lowering, Node], bool] = lambda *_: True) -> None:
-    """Enter a way of writing a rule down in the table, behind those that are there."""
-    TABLE.setdefault(rule, []).append(Entry(forward, backward, fits))
+def lower(
+    rule: str, forward: Write, backward: Write, fits: Callable[[Lowering, Node], bool] = lambda *_: True,
+    rank: int = USUAL,
+) -> None:  # fmt: skip
+    """Enter a way of writing a rule down in the table."""
+    ways = TABLE.setdefault(rule, [])
+    ways.append(Entry(forward, backward, fits, rank))
+    ways.sort(key=lambda entry: entry.rank)
 
 
 def nothing(_: Lowering, __: Node) -> None:
@@ -146,4 +154,4 @@ def _backward_closure(node: Node, seeds: int, positions: list[int]) -> Callable[
     return backward
 
 
-BY_RULE = Entry(_forward_by_rule, _backward_by_rule, lambda *_: True)
+BY_RULE = Entry(_forward_by_rule, _backward_by_rule, lambda *_: True, GENERAL)
