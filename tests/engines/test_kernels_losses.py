@@ -80,6 +80,14 @@ def test_dice(run, draw):
     close(whole, wanted[3], draw.dtype, UNITS)
 
 
+def test_distances(run, draw):
+    log_q, p, d = draw(N, K), abs(draw(N, K)), draw(N, K)
+    p[:, 2] = 0
+    weights, shares, losses, _ = weighted(draw)
+    run("distances", N, log_q, p, shares, d, losses, 1.0)
+    check(run, draw, losses, shares, d, by_rule("kl_divergence", wide(log_q, p, weights), {}))
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
 def test_classes(run, draw, smoothing):
     z, labels, w, d, p = draw(N, K), np.array([0, 3, 6, -1]), abs(draw(K)), draw(N, K), draw(N, K)

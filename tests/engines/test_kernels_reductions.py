@@ -60,6 +60,24 @@ def test_a_nan_is_the_extremum(run, draw):
     assert np.isnan(y).tolist() == [[False, True]]
 
 
+@pytest.mark.parametrize("columns", [0, 1])
+@pytest.mark.parametrize("shape", BOXES, ids=str)
+def test_variance(run, draw, shape, columns):
+    x, d = draw(*shape), draw(shape[0], shape[2])
+    extent, y, dx = shape[2] if columns else shape[0], np.full_like(d, nan), np.full_like(x, nan)
+    run("variance", extent, columns, 1 / shape[1], x, y)
+    exact, dy = wide(x, d)
+    close(y, exact.var(1), draw.dtype, UNITS)
+    run("variance_grad", extent, columns, 1 / shape[1], d, x, y, dx)
+    close(dx, 2 / shape[1] * dy[:, None] * (exact - exact.mean(1, keepdims=True)), draw.dtype, 64)
+
+
+def test_the_slope_of_a_root(run, draw):
+    d, y, dx = draw(3), np.array([2, 0, 0.5], draw.dtype), draw(3)
+    run("half_over", 3, d, y, dx)
+    close(dx, np.array([d[0] / 4, 0, d[2]]), draw.dtype)
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 17)], ids=str)
 def test_softmax(run, draw, name, shape):

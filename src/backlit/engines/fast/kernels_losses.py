@@ -14,7 +14,7 @@ from backlit.engines.fast.jit import inlined, kernel, ordered, span
 from backlit.engines.fast.kernels_loss import highest
 from backlit.engines.fast.kernels_norms import total
 from backlit.engines.fast.vector_gates import sigmoid, softplus
-from backlit.engines.fast.vector_math import exp
+from backlit.engines.fast.vector_math import exp, log
 
 Array = Any
 
@@ -112,6 +112,21 @@ def huber_errors(
             cut = most if e > most else e
             d[n, k] = share * (-most if cut < -most else cut)
         losses[n] = whole * one
+
+
+@kernel
+def distances(
+    lo: int, hi: int, log_q: Array, p: Array, shares: Array, d: Array, losses: Array, share_of_place: float
+) -> None:
+    """losses[n] = Σ p (ln p - ln q)/T, δ = -shares p/T, over a row's T distributions; 0 ln 0 = 0."""
+    one, zero, whole = log_q.dtype.type(share_of_place), log_q.dtype.type(0), log_q.dtype.type(1)
+    for n in span(lo, hi):
+        share, sum_ = shares[n] * one, zero
+        for k in range(log_q.shape[1]):
+            t = log_q.dtype.type(p[n, k])
+            sum_ += t * (log(t if t > zero else whole) - log_q[n, k]) if t > zero else zero
+            d[n, k] = -share * t
+        losses[n] = sum_ * one
 
 
 # --- yes or no, from logits -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from backlit.engines.fast.jit import inlined, kernel, span
+from backlit.engines.fast.jit import inlined, kernel, ordered, span
 from backlit.engines.fast.kernels_loss import highest
 from backlit.engines.fast.kernels_norms import total
 from backlit.engines.fast.vector_math import exp
@@ -91,6 +91,47 @@ def extremum_grad(lo: int, hi: int, by_columns: int, d: Array, x: Array, y: Arra
             share = d[a, c] / ties
             for b in range(x.shape[1]):
                 dx[a, b, c] = share if x[a, b, c] == y[a, c] else zero
+
+
+# --- variance ---------------------------------------------------------------------------------------------------------
+
+
+@ordered
+def variance(lo: int, hi: int, by_columns: int, scale: float, x: Array, y: Array) -> None:
+    """y[a, c] = scale Σ_b (x[a, b, c] - mean)², mean over b."""
+    a0, a1, c0, c1 = parts(lo, hi, by_columns, y)
+    share, factor = 1.0 / x.shape[1], y.dtype.type(scale)
+    for a in span(a0, a1):
+        for c in span(c0, c1):
+            middle, whole = 0.0, y.dtype.type(0)
+            for b in range(x.shape[1]):
+                middle += np.float64(x[a, b, c])
+            for b in range(x.shape[1]):
+                apart = x[a, b, c] - x.dtype.type(middle * share)
+                whole += apart * apart
+            y[a, c] = factor * whole
+
+
+@ordered
+def variance_grad(lo: int, hi: int, by_columns: int, scale: float, d: Array, x: Array, y: Array, dx: Array) -> None:
+    """dx[a, b, c] = 2 scale d[a, c] (x[a, b, c] - mean), mean over b."""
+    a0, a1, c0, c1 = parts(lo, hi, by_columns, y)
+    share = 1.0 / x.shape[1]
+    for a in span(a0, a1):
+        for c in span(c0, c1):
+            middle, factor = 0.0, d.dtype.type(2.0 * scale) * d[a, c]
+            for b in range(x.shape[1]):
+                middle += np.float64(x[a, b, c])
+            for b in range(x.shape[1]):
+                dx[a, b, c] = factor * (x[a, b, c] - x.dtype.type(middle * share))
+
+
+@kernel
+def half_over(lo: int, hi: int, d: Array, y: Array, dx: Array) -> None:
+    """dx = dy/(2 y), the slope of a root; 0 where y = 0."""
+    zero = d.dtype.type(0)
+    for i in span(lo, hi):
+        dx[i] = zero if y[i] == zero else d[i] / (y[i] + y[i])
 
 
 # --- softmax ----------------------------------------------------------------------------------------------------------

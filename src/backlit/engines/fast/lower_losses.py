@@ -13,7 +13,7 @@ from functools import cached_property
 
 from backlit import rules
 from backlit.engines.fast.listing import CACHE_LINE, Lowering
-from backlit.engines.fast.lowering import GENERAL, lower
+from backlit.engines.fast.lowering import GENERAL, lower, whole_numbers
 from backlit.graph.graph import Node
 
 
@@ -40,6 +40,11 @@ class Loss:
         shape = self.low.graph.values[self.node.operands[0]].shape
         rows = math.prod(shape[:-1]) if self.of_classes else shape[0]
         return rows, math.prod(shape) // rows
+
+    @property
+    def places(self) -> int:
+        """Positions of a sample, between its first and its last axis."""
+        return math.prod(self.low.graph.values[self.node.operands[0]].shape[1:-1])
 
     @property
     def at_once(self) -> bool:
@@ -121,8 +126,9 @@ def of_errors(kernel: str, *options: str) -> Write:
         low, node = it.low, it.node
         pred, target = (it.rows(low.value(i)) for i in node.operands[:2])
         numbers = [float(node.attributes[o]) for o in options]
-        more = [1.0] if node.rule == "huber" else [1.0 / numbers[0]] if node.rule == "smooth_l1" else []
-        low.emit(kernel, pred, target, shares, slope, losses, *numbers, *more, extent=it.size[0], node=node)
+        more = {"huber": [1.0], "smooth_l1": [1.0 / max(numbers, default=1.0)], "kl_divergence": [1.0 / it.places]}
+        low.emit(kernel, pred, target, shares, slope, losses, *numbers, *more.get(node.rule, []), extent=it.size[0],
+                 node=node)  # fmt: skip
 
     return write
 
@@ -155,13 +161,14 @@ def of_classes(it: Loss, shares: str, slope: str, losses: str) -> None:
 
 def _known_labels(low: Lowering, node: Node) -> bool:
     """Labels that are kept as whole numbers; one that is ignored may be no class, which no other can be."""
-    return low.graph.values[node.operands[1]].dtype.startswith(("int", "uint")) and node.operands[1] in low.graph.leaves
+    return whole_numbers(low, node.operands[1])
 
 
 for _rule, _write in {
     "mse": of_errors("squared_errors"), "mae": of_errors("absolute_errors"),
     "huber": of_errors("huber_errors", "delta"), "smooth_l1": of_errors("huber_errors", "beta"),
     "binary_cross_entropy": yes_or_no, "focal": of_errors("focal_errors", "gamma", "alpha"), "dice": dice,
+    "kl_divergence": of_errors("distances"),
     "softmax_cross_entropy_soft": of_classes,
 }.items():  # fmt: skip
     lower(_rule, forward(_write), backward, rank=GENERAL)

@@ -9,7 +9,7 @@ from typing import Any
 from backlit.core.types import Shape
 from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
 from backlit.engines.fast.lower_reductions import sum_over
-from backlit.engines.fast.lowering import GENERAL, Write, lower, nothing
+from backlit.engines.fast.lowering import GENERAL, Write, lower, nothing, whole_numbers
 from backlit.engines.fast.patterns import Pattern, pattern, strides
 from backlit.graph.graph import Node
 from backlit.rules._arrays import normal_axes
@@ -155,17 +155,6 @@ def _rows(low: Lowering, node: Node, buffer: str, count: int | None = None) -> s
     return low.shaped(buffer, f"rows_along_{axis}", whole)
 
 
-def numbered(position: int) -> Callable[[Lowering, Node], bool]:
-    """Whether the input at ``position`` is kept as whole numbers, and there are entries."""
-
-    def fits(low: Lowering, node: Node) -> bool:
-        leaf = low.graph.values.get(node.operands[position])
-        whole = leaf is not None and leaf.name in low.graph.leaves and leaf.dtype.startswith(("int", "uint"))
-        return whole and math.prod(low.graph.values[node.name].shape) > 0
-
-    return fits
-
-
 def _has_pattern(low: Lowering, node: Node) -> bool:
     return taken(low, node) is not None
 
@@ -183,5 +172,5 @@ _WAYS: dict[str, tuple[Write, Write]] = {
 for _rule, _ways in _WAYS.items():
     lower(_rule, *_ways, _has_pattern, GENERAL)
 lower("stack", stack, stack_back, _has_entries)
-lower("take", take, take_back, numbered(1))
+lower("take", take, take_back, lambda low, node: _has_entries(low, node) and whole_numbers(low, node.operands[1]))
 lower("stop_gradient", stop_gradient, nothing)

@@ -56,7 +56,7 @@ def scale_and_shift(low: Lowering, node: Node, sums: str) -> tuple[str, str]:
     low.emit("sum_chunks", low.shaped(sums, "by_chunk", (chunks, rows * channels)), low.flat(both), extent=2 * channels,
              grain=CACHE_LINE, node=node)  # fmt: skip
     names = low.scratch(node, "dgamma", (channels,)), low.scratch(node, "dbeta", (channels,))
-    for row, (name, vector) in enumerate(zip(names, node.operands[1:], strict=True)):
+    for row, (name, vector) in enumerate(zip(names, node.operands[1:3], strict=True)):
         low.emit("row", both, row, name, extent=channels, grain=CACHE_LINE, node=node)
         if low.wants(vector):
             low.share(vector, lambda into, name=name: low.entries("copy", name, into, node=node))  # type: ignore[misc]
@@ -66,6 +66,28 @@ def scale_and_shift(low: Lowering, node: Node, sums: str) -> tuple[str, str]:
 def eps_of(node: Node) -> float:
     """What is added to a variance."""
     return float(node.attributes["eps"])
+
+
+def batchnorm_inference(low: Lowering, node: Node) -> None:
+    """y by statistics that are given."""
+    x, gamma, beta, mean, var = map(low.value, node.operands)
+    rows = low.rows(x)
+    low.emit("batchnorm", 0, rows, gamma, beta, mean, var, low.rows(low.value(node.name)), eps_of(node),
+             extent=low.shape_of(rows)[0], node=node)  # fmt: skip
+
+
+def batchnorm_inference_back(low: Lowering, node: Node) -> None:
+    """dgamma and dbeta in chunks of rows, and dx."""
+    x, gamma, _, mean, var = map(low.value, node.operands)
+    d, rows, eps = low.rows(low.grad(node.name)), low.rows(x), eps_of(node)
+    if any(map(low.wants, node.operands[1:3])):
+        sums = sums_of_chunks(low, node)
+        low.emit("batchnorm_sums", 0, d, rows, rows, mean, var, sums, eps, extent=low.chunks, node=node)
+        scale_and_shift(low, node, sums)
+    if low.wants(node.operands[0]):
+        low.share(node.operands[0], lambda into: low.emit(
+            "batchnorm_inference_grad", d, gamma, var, low.rows(into), eps, extent=low.shape_of(d)[0],
+            node=node))  # fmt: skip
 
 
 def running_average(low: Lowering, node: Node) -> None:
@@ -100,5 +122,6 @@ def layernorm_back(low: Lowering, node: Node) -> None:
 
 
 lower("batchnorm", batchnorm, batchnorm_back)
+lower("batchnorm_inference", batchnorm_inference, batchnorm_inference_back)
 lower("layernorm", layernorm, layernorm_back)
 lower("running_average", running_average, nothing)

@@ -93,43 +93,64 @@ def _sizes(low: Lowering, node: Node) -> tuple[int, int, int] | None:
     """Entries before, in and behind the axes that are reduced; None where these are not neighbours."""
     shape, kept = low.graph.values[node.operands[0]].shape, _kept(low, node)
     axes = runs(shape, [n != m for n, m in zip(shape, kept, strict=True)])
-    over = [k for k, (_, gone) in enumerate(axes) if gone]
-    if len(over) != 1 or math.prod(shape) == 0:
+    over = [k for k, (_, gone) in enumerate(axes) if gone] or [len(axes)]
+    if len(over) > 1 or math.prod(shape) == 0:
         return None
     (k,) = over
-    return math.prod(n for n, _ in axes[:k]), axes[k][0], math.prod(n for n, _ in axes[k + 1 :])
+    return math.prod(n for n, _ in axes[:k]), math.prod(n for n, _ in axes[k : k + 1]), math.prod(
+        n for n, _ in axes[k + 1 :])  # fmt: skip
 
 
-def _extremum(low: Lowering, node: Node, *buffers: str) -> tuple[int, int, list[str]]:
-    """(by columns or rows, how many, x and what is like it as [A, B, C], y and what is like it as [A, C])."""
+def _emit(low: Lowering, node: Node, kernel: str, number: float | None, *buffers: tuple[str, bool]) -> None:
+    """A call on buffers as [A, B, C], or as [A, C] where they are reduced; in shares of rows or of columns."""
     sizes = _sizes(low, node)
     assert sizes is not None
     before, middle, behind = sizes
-    shaped = [
-        low.shaped(b, f"by_{before}_{middle}", sizes) if low.size(b) == math.prod(sizes) and middle > 1
-        else low.shaped(b, f"of_{before}", (before, behind)) for b in buffers
+    boxes = [
+        low.shaped(b, f"reduced_{before}", (before, behind)) if reduced
+        else low.shaped(b, f"by_{before}_{middle}", sizes) for b, reduced in buffers
     ]  # fmt: skip
-    columns = int(before < behind)
-    return columns, behind if columns else before, shaped
+    columns, numbers = int(before < behind), [] if number is None else [number]
+    low.emit(kernel, columns, *numbers, *boxes, extent=behind if columns else before,
+             grain=CACHE_LINE if columns else 1, node=node)  # fmt: skip
 
 
 def extremum(low: Lowering, node: Node) -> None:
     """The largest or smallest entry along the axes."""
-    columns, extent, (x, y) = _extremum(low, node, low.value(node.operands[0]), low.value(node.name))
-    low.emit("extremum", columns, 1.0 if node.rule == "max" else -1.0, x, y, extent=extent,
-             grain=CACHE_LINE if columns else 1, node=node)  # fmt: skip
+    x, y = low.value(node.operands[0]), low.value(node.name)
+    _emit(low, node, "extremum", 1.0 if node.rule == "max" else -1.0, (x, False), (y, True))
 
 
 def extremum_back(low: Lowering, node: Node) -> None:
     """δ to the entries that reach it, in equal parts."""
-    (x,) = node.operands
+    (x,), d, y = node.operands, low.grad(node.name), low.value(node.name)
+    low.share(x, lambda into: _emit(low, node, "extremum_grad", None, (d, True), (low.value(x), False), (y, True),
+                                    (into, False)))  # fmt: skip
 
-    def write(into: str) -> None:
-        given = (low.grad(node.name), low.value(x), low.value(node.name), into)
-        columns, extent, buffers = _extremum(low, node, *given)
-        low.emit("extremum_grad", columns, *buffers, extent=extent, grain=CACHE_LINE if columns else 1, node=node)
 
-    low.share(x, write)
+def _of_variance(low: Lowering, node: Node) -> float:
+    """One over the number of entries less the correction."""
+    sizes = _sizes(low, node)
+    assert sizes is not None
+    return 1.0 / (sizes[1] - float(node.attributes["correction"]))
+
+
+def variance(low: Lowering, node: Node) -> None:
+    """The mean square of what lies off the mean."""
+    x, y = low.value(node.operands[0]), low.value(node.name)
+    _emit(low, node, "variance", _of_variance(low, node), (x, False), (y, True))
+    if node.rule == "std":
+        low.entries("sqrt", y, y, node=node)
+
+
+def variance_back(low: Lowering, node: Node) -> None:
+    """δ for every entry by how far it lies off the mean."""
+    (x,), d, y = node.operands, low.grad(node.name), low.value(node.name)
+    if node.rule == "std":
+        d = low.scratch(node, "dvar", low.shape_of(y))
+        low.entries("half_over", low.grad(node.name), y, d, node=node)
+    low.share(x, lambda into: _emit(low, node, "variance_grad", _of_variance(low, node), (d, True),
+                                    (low.value(x), False), (y, True), (into, False)))  # fmt: skip
 
 
 # --- softmax ----------------------------------------------------------------------------------------------------------
@@ -168,6 +189,8 @@ def _last_axes(low: Lowering, node: Node) -> bool:
 _SUMS: tuple[Write, Write] = (reduce, reduce_back)
 lower("sum", *_SUMS, _can_stretch, GENERAL)
 lower("mean", *_SUMS, _can_stretch, GENERAL)
+for _rule in ("var", "std"):
+    lower(_rule, variance, variance_back, lambda low, node: _sizes(low, node) is not None)
 for _rule in ("max", "min"):
     lower(_rule, extremum, extremum_back, lambda low, node: _sizes(low, node) is not None)
 for _rule in ("softmax", "log_softmax", "logsumexp"):

@@ -65,6 +65,16 @@ def swapped(low: Lowering, node: Node) -> None:
     emit(low, node, f"{kernel}_stretched", b, a, _boxed(low, node, low.value(node.name), None))
 
 
+def dropout(low: Lowering, node: Node) -> None:
+    """y = x ⊙ mask."""
+    emit(low, node, "mul_stretched", *inputs(low, node), _boxed(low, node, low.value(node.name), None))
+
+
+def dropout_back(low: Lowering, node: Node) -> None:
+    """dx = dy ⊙ mask."""
+    low.share(node.operands[0], lambda into: _of_mul(low, node, 0, _boxed(low, node, into, None)))
+
+
 def back(write: Backward, first: int = 0) -> Write:
     """The gradients of the inputs from ``first`` on: written at once, or first summed where an input is stretched."""
 
@@ -180,3 +190,4 @@ for _rule in ("less", "less_equal"):
 for _rule, _kernel in {"abs": "absolute", "clip": "cut_to", "sin": "sine", "cos": "cosine"}.items():
     lower(_rule, *of_one(_kernel))
 lower("neg", negative, negative_back)
+lower("dropout", dropout, dropout_back, _boxes, GENERAL)

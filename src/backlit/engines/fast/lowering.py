@@ -102,21 +102,28 @@ def differentiated(node: Node) -> list[str]:
     return [o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated]
 
 
+def whole_numbers(low: Lowering, name: str) -> bool:
+    """True where a value's buffer holds whole numbers: that of a leaf, or of one in another shape."""
+    while name in low.graph.producer and low.graph.producer[name].rule == "reshape":
+        name = low.graph.producer[name].operands[0]
+    return name in low.graph.leaves and low.graph.values[name].dtype.startswith(("int", "uint"))
+
+
 # --- rules without a kernel -----------------------------------------------------------------------------------------
 
 
 def _forward_by_rule(low: Lowering, node: Node) -> None:
     """Call the rule's forward and copy what it gives into the buffers."""
     name = f"{identifier(node.name)}_forward"
-    low.closures[name] = _forward_closure(node)
+    low.closures[name] = _forward_closure(low, node)
     low.emit(name, *map(low.value, (*node.operands, *node.outputs)), node=node)
 
 
-def _forward_closure(node: Node) -> Callable[..., None]:
-    rule, present = rules.get(node.rule), [i is not None for i in node.inputs]
+def _forward_closure(low: Lowering, node: Node) -> Callable[..., None]:
+    rule, present, kinds = rules.get(node.rule), [i is not None for i in node.inputs], _kinds(low, node)
 
     def forward(*buffers: Array) -> None:
-        given = iter(buffers)
+        given = iter([*map(_as, buffers, kinds), *buffers[len(kinds) :]])
         for found, into in zip(rule.call(np, *_present(given, present), **node.attributes), given, strict=True):
             into[...] = found
 
@@ -133,18 +140,29 @@ def _backward_by_rule(low: Lowering, node: Node) -> None:
     asked = [(v, i) for v, i in differentiable_positions(node) if low.wants(v)]
     seeds = differentiated(node)
     parts = [low.buffer(f"{name}_{i}", low.graph.values[v].shape) for v, i in asked]
-    low.closures[name] = _backward_closure(node, len(seeds), [i for _, i in asked])
+    low.closures[name] = _backward_closure(low, node, len(seeds), [i for _, i in asked])
     values = map(low.value, (*node.operands, *node.outputs))
     low.emit(name, *map(low.grad, seeds), *values, *parts, node=node)
     for (value, _), part in zip(asked, parts, strict=True):
         low.share(value, lambda into, part=part: low.entries("copy", part, into, node=node))  # type: ignore[misc]
 
 
-def _backward_closure(node: Node, seeds: int, positions: list[int]) -> Callable[..., None]:
-    rule, present = rules.get(node.rule), [i is not None for i in node.inputs]
+def _kinds(low: Lowering, node: Node) -> list[str | None]:
+    """The dtype of each input that lies among numbers of another kind: whole numbers and conditions that nodes make."""
+    values = [low.graph.values[i] for i in node.operands]
+    return [v.dtype if v.name not in low.graph.leaves and v.dtype[0] in "iub" else None for v in values]
+
+
+def _as(buffer: Array, kind: str | None) -> Array:
+    return buffer if kind is None else buffer.astype(kind)
+
+
+def _backward_closure(low: Lowering, node: Node, seeds: int, positions: list[int]) -> Callable[..., None]:
+    rule, present, kinds = rules.get(node.rule), [i is not None for i in node.inputs], _kinds(low, node)
 
     def backward(*buffers: Array) -> None:
-        d, given = buffers[:seeds], iter(buffers[seeds:])
+        d, rest = buffers[:seeds], buffers[seeds:]
+        given = iter([*map(_as, rest, kinds), *rest[len(kinds) :]])
         inputs = _present(given, present)
         outputs = tuple(next(given) for _ in node.outputs)
         found = rule.gradients(np, d, rule.saved_from(inputs, outputs, node.attributes))
