@@ -130,7 +130,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("dtype", "threads"), [("float64", 2), ("float32", 1)])
+@pytest.mark.parametrize(("dtype", "threads"), [("float64", 2), pytest.param("float32", 1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("rule", "case"), CASES)
 def test_a_step_is_the_interpreters(rule, case, dtype, threads):
     further = LESS_EXACT.get(case.label, 1.0) if dtype == "float32" else 1.0
