@@ -38,9 +38,6 @@ SOMETHING = {("prod", "no entries")}
 """But the product of no entries is 1."""
 ALL = "all"
 BY_THEIR_RULE = {
-    "softmax": ["first axis", "middle axis"],
-    "log_softmax": ["first axis", "middle axis"],
-    "logsumexp": ["axis 0", "axis 0 kept", "axis (0, 2)", "axis (0, 2) kept", "images"],
     **{name: ["several axes", "several axes, kept"] for name in ("var", "std", "max", "min")},
     "matmul": ["leading axes stretched"],
     "ctc": ALL, "prod": ALL, "negative_sampling": ALL, "weight_norm": ALL, "spectral_norm": ALL,

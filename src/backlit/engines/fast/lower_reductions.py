@@ -7,7 +7,7 @@ import math
 from backlit.core.types import Shape
 from backlit.engines.fast.listing import CACHE_LINE, Lowering
 from backlit.engines.fast.lowering import GENERAL, Write, lower
-from backlit.engines.fast.patterns import pattern, runs, strides
+from backlit.engines.fast.patterns import Pattern, pattern, runs, strides
 from backlit.graph.graph import Node
 from backlit.rules._arrays import normal_axes
 
@@ -156,34 +156,77 @@ def variance_back(low: Lowering, node: Node) -> None:
 # --- softmax ----------------------------------------------------------------------------------------------------------
 
 
-def _along_rows(low: Lowering, node: Node, x: str) -> str:
-    """A buffer as rows of what is reduced or normalised."""
+def _order(low: Lowering, node: Node) -> tuple[Shape, list[int]]:
+    """(shape, its axes: first those that stay, then those that are reduced or normalised over)."""
     shape = low.graph.values[node.operands[0]].shape
-    width = math.prod(shape[k] for k in normal_axes(node.attributes["axis"], len(shape)))
-    return low.shaped(x, f"rows_of_{width}", (math.prod(shape) // width, width))
+    over = normal_axes(node.attributes["axis"], len(shape))
+    return shape, [k for k in range(len(shape)) if k not in over] + sorted(over)
+
+
+def _lines(low: Lowering, node: Node) -> Pattern | None:
+    """Where the entries of one row after the other lie."""
+    shape, order = _order(low, node)
+    steps = strides(shape)
+    return pattern(0, tuple(shape[k] for k in order), tuple(steps[k] for k in order)) if math.prod(shape) else None
+
+
+def _in_place(low: Lowering, node: Node) -> bool:
+    """Whether the rows lie one behind the other as they are."""
+    it = _lines(low, node)
+    return it is not None and it.rows == 1 and it.steps[-1] == 1
+
+
+def _box(low: Lowering, node: Node) -> tuple[int, int]:
+    """(rows, entries of one)."""
+    shape, kept = _order(low, node)[0], _kept(low, node)
+    return math.prod(kept), math.prod(shape) // math.prod(kept)
+
+
+def _along_rows(low: Lowering, node: Node, buffer: str, name: str, *, filled: bool = True) -> str:
+    """A buffer as rows of what is reduced or normalised; carried there where they do not lie in a row."""
+    rows, width = _box(low, node)
+    if _in_place(low, node):
+        return low.shaped(buffer, f"rows_of_{width}", (rows, width))
+    there = low.scratch(node, name, (rows, width))
+    if filled:
+        _carry(low, node, "take_pattern", buffer, there)
+    return there
+
+
+def _carry(low: Lowering, node: Node, kernel: str, source: str, into: str) -> None:
+    it = _lines(low, node)
+    assert it is not None
+    low.emit(kernel, low.flat(source), low.flat(into), *it.numbers, extent=it.rows, node=node)
+
+
+def _back(low: Lowering, node: Node, rows: str, buffer: str) -> None:
+    """Rows back to where they belong, if they were carried."""
+    if not _in_place(low, node):
+        _carry(low, node, "put_pattern", rows, buffer)
 
 
 def rows(low: Lowering, node: Node) -> None:
     """Row by row."""
-    x, y = _along_rows(low, node, low.value(node.operands[0])), low.value(node.name)
-    into = low.flat(y) if node.rule == "logsumexp" else _along_rows(low, node, y)
+    x, y = _along_rows(low, node, low.value(node.operands[0]), "x_rows"), low.value(node.name)
+    single = node.rule == "logsumexp"
+    into = low.flat(y) if single else _along_rows(low, node, y, "y_rows", filled=False)
     low.emit(node.rule, x, into, extent=low.shape_of(x)[0], node=node)
+    if not single:
+        _back(low, node, into, y)
 
 
 def rows_back(low: Lowering, node: Node) -> None:
     """Row by row, from y or, where that is one number, from x."""
     (x,), d, single = node.operands, low.grad(node.name), node.rule == "logsumexp"
-    kept = _along_rows(low, node, low.value(x if single else node.name))
-    given = low.flat(d) if single else _along_rows(low, node, d)
-    low.share(x, lambda into: low.emit(f"{node.rule}_grad", given, kept, _along_rows(low, node, into),
-                                       extent=low.shape_of(kept)[0], node=node))  # fmt: skip
+    kept = _along_rows(low, node, low.value(x if single else node.name), "x_rows" if single else "y_rows", filled=False)
+    given = low.flat(d) if single else _along_rows(low, node, d, "dy_rows")
 
+    def write(into: str) -> None:
+        there = _along_rows(low, node, into, "dx_rows", filled=False)
+        low.emit(f"{node.rule}_grad", given, kept, there, extent=low.shape_of(kept)[0], node=node)
+        _back(low, node, there, into)
 
-def _last_axes(low: Lowering, node: Node) -> bool:
-    """The axes are the last ones, and there are entries."""
-    shape = low.graph.values[node.operands[0]].shape
-    axes = sorted(normal_axes(node.attributes["axis"], len(shape)))
-    return math.prod(shape) > 0 and axes == list(range(len(shape) - len(axes), len(shape))) and bool(axes)
+    low.share(x, write)
 
 
 _SUMS: tuple[Write, Write] = (reduce, reduce_back)
@@ -194,4 +237,4 @@ for _rule in ("var", "std"):
 for _rule in ("max", "min"):
     lower(_rule, extremum, extremum_back, lambda low, node: _sizes(low, node) is not None)
 for _rule in ("softmax", "log_softmax", "logsumexp"):
-    lower(_rule, rows, rows_back, _last_axes)
+    lower(_rule, rows, rows_back, lambda low, node: _lines(low, node) is not None)
