@@ -89,30 +89,39 @@ def _can_stretch(low: Lowering, node: Node) -> bool:
 # --- maxima -----------------------------------------------------------------------------------------------------------
 
 
-def _sizes(low: Lowering, node: Node) -> tuple[int, int, int] | None:
-    """Entries before, in and behind the axes that are reduced; None where these are not neighbours."""
+def _sizes(low: Lowering, node: Node) -> tuple[int, int, int]:
+    """Entries before, in and behind the axes that are reduced; of axes apart their rows, carried to where they lie."""
     shape, kept = low.graph.values[node.operands[0]].shape, _kept(low, node)
     axes = runs(shape, [n != m for n, m in zip(shape, kept, strict=True)])
     over = [k for k, (_, gone) in enumerate(axes) if gone] or [len(axes)]
-    if len(over) > 1 or math.prod(shape) == 0:
-        return None
-    (k,) = over
-    return math.prod(n for n, _ in axes[:k]), math.prod(n for n, _ in axes[k : k + 1]), math.prod(
-        n for n, _ in axes[k + 1 :])  # fmt: skip
+    if len(over) > 1:
+        return (*_box(low, node), 1)
+    sizes = [n for n, _ in axes]
+    return math.prod(sizes[: over[0]]), math.prod(sizes[over[0] : over[0] + 1]), math.prod(sizes[over[0] + 1 :])
+
+
+def _apart(low: Lowering, node: Node) -> bool:
+    """Whether the axes that are reduced have others in between."""
+    return _sizes(low, node)[2] == 1 and not _in_place(low, node)
 
 
 def _emit(low: Lowering, node: Node, kernel: str, number: float | None, *buffers: tuple[str, bool]) -> None:
     """A call on buffers as [A, B, C], or as [A, C] where they are reduced; in shares of rows or of columns."""
-    sizes = _sizes(low, node)
-    assert sizes is not None
-    before, middle, behind = sizes
+    before, middle, behind = sizes = _sizes(low, node)
+    whole = [b for b, reduced in buffers if not reduced]
+    if _apart(low, node):
+        there = [_along_rows(low, node, b, f"rows{k}", filled=k == 0) for k, b in enumerate(whole)]
+    else:
+        there = whole
     boxes = [
         low.shaped(b, f"reduced_{before}", (before, behind)) if reduced
-        else low.shaped(b, f"by_{before}_{middle}", sizes) for b, reduced in buffers
+        else low.shaped(there[whole.index(b)], f"by_{before}_{middle}", sizes) for b, reduced in buffers
     ]  # fmt: skip
     columns, numbers = int(before < behind), [] if number is None else [number]
     low.emit(kernel, columns, *numbers, *boxes, extent=behind if columns else before,
              grain=CACHE_LINE if columns else 1, node=node)  # fmt: skip
+    if _apart(low, node) and len(whole) > 1:
+        _back(low, node, there[1], whole[1])
 
 
 def extremum(low: Lowering, node: Node) -> None:
@@ -130,9 +139,7 @@ def extremum_back(low: Lowering, node: Node) -> None:
 
 def _of_variance(low: Lowering, node: Node) -> float:
     """One over the number of entries less the correction."""
-    sizes = _sizes(low, node)
-    assert sizes is not None
-    return 1.0 / (sizes[1] - float(node.attributes["correction"]))
+    return 1.0 / (_sizes(low, node)[1] - float(node.attributes["correction"]))
 
 
 def variance(low: Lowering, node: Node) -> None:
@@ -229,12 +236,16 @@ def rows_back(low: Lowering, node: Node) -> None:
     low.share(x, write)
 
 
+def _has_lines(low: Lowering, node: Node) -> bool:
+    return _lines(low, node) is not None
+
+
 _SUMS: tuple[Write, Write] = (reduce, reduce_back)
 lower("sum", *_SUMS, _can_stretch, GENERAL)
 lower("mean", *_SUMS, _can_stretch, GENERAL)
 for _rule in ("var", "std"):
-    lower(_rule, variance, variance_back, lambda low, node: _sizes(low, node) is not None)
+    lower(_rule, variance, variance_back, _has_lines)
 for _rule in ("max", "min"):
-    lower(_rule, extremum, extremum_back, lambda low, node: _sizes(low, node) is not None)
+    lower(_rule, extremum, extremum_back, _has_lines)
 for _rule in ("softmax", "log_softmax", "logsumexp"):
-    lower(_rule, rows, rows_back, lambda low, node: _lines(low, node) is not None)
+    lower(_rule, rows, rows_back, _has_lines)
