@@ -43,6 +43,20 @@ MODELS = {
     "normed, then pooled": lambda: normed(P(2)),
     "normed, then pooled with a rest": lambda: normed(P(2, stride=3)),
     "normed, then pooled by windows that overlap": lambda: normed(P(3, stride=2)),
+    "in groups": lambda: bl.Sequential(
+        C(6, 3),
+        C(4, 3, groups=2, activation="relu"),
+        C(4, 3, groups=4, stride=2),
+        bl.GroupNorm(2),
+        bl.GlobalAvgPool2D(),
+    ),
+    "made larger": lambda: bl.Sequential(
+        C(4, 3, stride=2),
+        bl.ConvTranspose2D(3, 2, stride=2, activation="relu"),
+        bl.ConvTranspose2D(2, 3),
+        bl.Flatten(),
+        bl.Dense(3),
+    ),
     "up-sampled": lambda: bl.Sequential(C(4, 3), bl.UpSample2D(2), C(8, 3), bl.GlobalAvgPool2D(), bl.Dense(3)),
 }
 

@@ -80,6 +80,13 @@ def test_batchnorm_gradients(run, draw, rows, relu):
     close(dx, g / np.sqrt(v + EPS) * (kept - common), rows.dtype, UNITS)
 
 
+def test_batchnorm_by_given_statistics(run, draw, rows):
+    d, gamma, var, dx = draw(*rows.shape), draw(rows.shape[1]), abs(draw(rows.shape[1])), np.full_like(rows, nan)
+    run("batchnorm_inference_grad", len(rows), d, gamma, var, dx, EPS)
+    dy, g, v = wide(d, gamma, var)
+    close(dx, dy * g / np.sqrt(v + EPS), rows.dtype, UNITS)
+
+
 def test_running_average(run, draw):
     old, new, moved = draw(7), draw(7), np.full(7, nan, draw.dtype)
     run("running_average", 7, old, new, moved, 0.3, 1.25)

@@ -122,6 +122,15 @@ def batchnorm_grad(
 
 
 @kernel
+def batchnorm_inference_grad(lo: int, hi: int, d: Array, gamma: Array, var: Array, dx: Array, eps: float) -> None:
+    """dx = gamma/√(var + eps) d; rows lo … hi."""
+    small = d.dtype.type(eps)
+    for n in span(lo, hi):
+        for c in range(d.shape[1]):
+            dx[n, c] = d[n, c] * (gamma[c] / math.sqrt(var[c] + small))
+
+
+@kernel
 def running_average(lo: int, hi: int, old: Array, new: Array, moved: Array, momentum: float, scale: float) -> None:
     """moved = (1 - momentum) old + momentum scale new."""
     keep, take = old.dtype.type(1.0 - momentum), old.dtype.type(momentum * scale)

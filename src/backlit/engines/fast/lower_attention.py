@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from backlit.engines.fast.listing import Lowering
-from backlit.engines.fast.lowering import lower, nothing
+from backlit.engines.fast.lowering import FUSED, lower, nothing
 from backlit.graph.graph import Node
 
 
@@ -79,5 +79,5 @@ def _fits(low: Lowering, node: Node) -> bool:
     return len(set(given)) == 3 and all(map(low.wants, given))
 
 
-lower("slice", nothing, nothing, slice_of_attention)
+lower("slice", nothing, nothing, slice_of_attention, FUSED)
 lower("attention", attention, attention_back, _fits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
-from backlit.engines.fast.lowering import lower, nothing
+from backlit.engines.fast.lowering import FUSED, lower, nothing
 from backlit.graph.graph import Node
 
 APART = 4
@@ -20,7 +20,9 @@ def batchnorm(low: Lowering, node: Node) -> None:
     low.emit("moments", rows, sums, extent=low.chunks, node=node)
     low.emit("merge_moments", sums, count, mean, var, extent=channels, grain=CACHE_LINE, node=node)
     relu = _relu_behind(low, node, y)
-    low.emit("batchnorm", len(relu), rows, gamma, beta, mean, var, out, _eps(node), extent=count, node=node, also=relu)
+    low.emit(
+        "batchnorm", len(relu), rows, gamma, beta, mean, var, out, eps_of(node), extent=count, node=node, also=relu
+    )
 
 
 def _relu_behind(low: Lowering, node: Node, y: str) -> tuple[str, ...]:
@@ -33,12 +35,12 @@ def _relu_behind(low: Lowering, node: Node, y: str) -> tuple[str, ...]:
     return (after.name,)
 
 
-def batchnorm_inference(low: Lowering, node: Node) -> None:
+def batchnorm_of_prediction(low: Lowering, node: Node) -> None:
     """y by the running moments; a relu that follows alone is done by the same kernel."""
     x, gamma, beta, mean, var = map(low.value, node.operands)
     y = low.value(node.name)
     rows, out, relu = low.rows(x), low.rows(y), _relu_behind(low, node, y)
-    low.emit("batchnorm", len(relu), rows, gamma, beta, mean, var, out, _eps(node), extent=low.shape_of(rows)[0],
+    low.emit("batchnorm", len(relu), rows, gamma, beta, mean, var, out, eps_of(node), extent=low.shape_of(rows)[0],
              node=node, also=relu)  # fmt: skip
 
 
@@ -54,36 +56,59 @@ def batchnorm_back(low: Lowering, node: Node) -> None:
     after = low.follower(node)
     relu = after is not None and after.rule == "relu"
     d = low.rows(low.grad(after.name if relu and after is not None else node.name))
-    rows, sums, eps = low.rows(x), _sums(low, node), _eps(node)
+    rows, sums, eps = low.rows(x), sums_of_chunks(low, node), eps_of(node)
     low.emit("batchnorm_sums", int(relu), d, rows, low.rows(y), mean, var, sums, eps, extent=low.chunks, node=node)
-    dgamma, dbeta = _scale_and_shift(low, node, sums)
+    dgamma, dbeta = scale_and_shift(low, node, sums)
     if low.wants(node.operands[0]):
         low.share(node.operands[0], lambda into: low.emit(
             "batchnorm_grad", d, rows, gamma, mean, var, dgamma, dbeta, low.rows(into), eps,
             extent=low.shape_of(d)[0], node=node))  # fmt: skip
 
 
-def _sums(low: Lowering, node: Node) -> str:
+def sums_of_chunks(low: Lowering, node: Node) -> str:
     """Two sums of each channel for every chunk."""
     return low.scratch(node, "sums", (low.chunks, 2 + APART, low.graph.values[node.operands[0]].shape[-1]))
 
 
-def _scale_and_shift(low: Lowering, node: Node, sums: str) -> tuple[str, str]:
+def scale_and_shift(low: Lowering, node: Node, sums: str) -> tuple[str, str]:
     """dgamma and dbeta from the chunks' sums, shared where they are wanted; gives both for this node alone."""
     chunks, rows, channels = low.shape_of(sums)
     both = low.scratch(node, "dgamma_dbeta", (2, channels))
     low.emit("sum_chunks", low.shaped(sums, "by_chunk", (chunks, rows * channels)), low.flat(both), extent=2 * channels,
              grain=CACHE_LINE, node=node)  # fmt: skip
     names = low.scratch(node, "dgamma", (channels,)), low.scratch(node, "dbeta", (channels,))
-    for row, (name, vector) in enumerate(zip(names, node.operands[1:], strict=True)):
+    for row, (name, vector) in enumerate(zip(names, node.operands[1:3], strict=True)):
         low.emit("row", both, row, name, extent=channels, grain=CACHE_LINE, node=node)
         if low.wants(vector):
             low.share(vector, lambda into, name=name: low.entries("copy", name, into, node=node))  # type: ignore[misc]
     return names
 
 
-def _eps(node: Node) -> float:
+def eps_of(node: Node) -> float:
+    """What is added to a variance."""
     return float(node.attributes["eps"])
+
+
+def batchnorm_inference(low: Lowering, node: Node) -> None:
+    """y by statistics that are given."""
+    x, gamma, beta, mean, var = map(low.value, node.operands)
+    rows = low.rows(x)
+    low.emit("batchnorm", 0, rows, gamma, beta, mean, var, low.rows(low.value(node.name)), eps_of(node),
+             extent=low.shape_of(rows)[0], node=node)  # fmt: skip
+
+
+def batchnorm_inference_back(low: Lowering, node: Node) -> None:
+    """dgamma and dbeta in chunks of rows, and dx."""
+    x, gamma, _, mean, var = map(low.value, node.operands)
+    d, rows, eps = low.rows(low.grad(node.name)), low.rows(x), eps_of(node)
+    if any(map(low.wants, node.operands[1:3])):
+        sums = sums_of_chunks(low, node)
+        low.emit("batchnorm_sums", 0, d, rows, rows, mean, var, sums, eps, extent=low.chunks, node=node)
+        scale_and_shift(low, node, sums)
+    if low.wants(node.operands[0]):
+        low.share(node.operands[0], lambda into: low.emit(
+            "batchnorm_inference_grad", d, gamma, var, low.rows(into), eps, extent=low.shape_of(d)[0],
+            node=node))  # fmt: skip
 
 
 def running_average(low: Lowering, node: Node) -> None:
@@ -98,7 +123,7 @@ def layernorm(low: Lowering, node: Node) -> None:
     x, gamma, beta = map(low.value, node.operands)
     y, mean, var = map(low.value, node.outputs)
     rows = low.rows(x)
-    low.emit("layernorm", rows, gamma, beta, low.rows(y), low.flat(mean), low.flat(var), _eps(node),
+    low.emit("layernorm", rows, gamma, beta, low.rows(y), low.flat(mean), low.flat(var), eps_of(node),
              extent=low.shape_of(rows)[0], node=node)  # fmt: skip
 
 
@@ -106,18 +131,19 @@ def layernorm_back(low: Lowering, node: Node) -> None:
     """dgamma and dbeta in chunks of rows; dx row by row."""
     x, gamma, _ = map(low.value, node.operands)
     _, mean, var = map(low.value, node.outputs)
-    d, rows, sums = low.rows(low.grad(node.name)), low.rows(x), _sums(low, node)
+    d, rows, sums = low.rows(low.grad(node.name)), low.rows(x), sums_of_chunks(low, node)
     statistics = low.flat(mean), low.flat(var)
     if any(map(low.wants, node.operands[1:])):
-        low.emit("layernorm_sums", d, rows, *statistics, sums, _eps(node), extent=low.chunks, node=node)
-        _scale_and_shift(low, node, sums)
+        low.emit("layernorm_sums", d, rows, *statistics, sums, eps_of(node), extent=low.chunks, node=node)
+        scale_and_shift(low, node, sums)
     if low.wants(node.operands[0]):
         low.share(node.operands[0], lambda into: low.emit(
-            "layernorm_grad", d, rows, gamma, *statistics, low.rows(into), _eps(node), extent=low.shape_of(rows)[0],
+            "layernorm_grad", d, rows, gamma, *statistics, low.rows(into), eps_of(node), extent=low.shape_of(rows)[0],
             node=node))  # fmt: skip
 
 
 lower("batchnorm", batchnorm, batchnorm_back)
-lower("batchnorm_inference", batchnorm_inference, nothing, _no_gradient)
+lower("batchnorm_inference", batchnorm_of_prediction, nothing, _no_gradient, FUSED)
+lower("batchnorm_inference", batchnorm_inference, batchnorm_inference_back)
 lower("layernorm", layernorm, layernorm_back)
 lower("running_average", running_average, nothing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
 from backlit.engines.fast.lower_dense import add_back, of_two
-from backlit.engines.fast.lowering import lower
+from backlit.engines.fast.lowering import lower, whole_numbers
 from backlit.graph.graph import Node
 
 # --- a sum with what is the same for every sample ---------------------------------------------------------------------
@@ -67,4 +67,4 @@ def embedding_back(low: Lowering, node: Node) -> None:
 
 
 lower("add", add, add_grad, _ends_alike)
-lower("embedding", embedding, embedding_back)
+lower("embedding", embedding, embedding_back, lambda low, node: whole_numbers(low, node.operands[0]))

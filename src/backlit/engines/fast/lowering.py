@@ -30,15 +30,23 @@ class Entry:
     forward: Write
     backward: Write
     fits: Callable[[Lowering, Node], bool]
+    rank: int
 
 
-TABLE: dict[str, Entry] = {}
-"""Rule -> how it is written down."""
+TABLE: dict[str, list[Entry]] = {}
+"""Rule -> ways in which it is written down; the first that fits is taken."""
+FUSED, USUAL, GENERAL = range(3)
+"""What is tried first, whatever the order of families: together with a neighbour, the usual case, any other case."""
 
 
-def lower(rule: str, forward: Write, backward: Write, fits: Callable[[Lowering, Node], bool] = lambda *_: True) -> None:
-    """Enter a rule in the table."""
-    TABLE[rule] = Entry(forward, backward, fits)
+def lower(
+    rule: str, forward: Write, backward: Write, fits: Callable[[Lowering, Node], bool] = lambda *_: True,
+    rank: int = USUAL,
+) -> None:  # fmt: skip
+    """Enter a way of writing a rule down in the table."""
+    ways = TABLE.setdefault(rule, [])
+    ways.append(Entry(forward, backward, fits, rank))
+    ways.sort(key=lambda entry: entry.rank)
 
 
 def nothing(_: Lowering, __: Node) -> None:
@@ -51,6 +59,7 @@ def listed(graph: Graph, low: Lowering, looking: Looking | None = None) -> Lower
     for node in graph.nodes:
         if node.name not in low.done:
             entries[node.name].forward(low, node)
+    _keep_loss(low)
     if looking is not None:
         looking.forward(low)
     way = graph.depends_on(graph.trainable)
@@ -58,6 +67,7 @@ def listed(graph: Graph, low: Lowering, looking: Looking | None = None) -> Lower
         if looking is not None:
             looking.backward(low, node.name)
         if f"d {node.name}" not in low.done and not way.isdisjoint(node.outputs):
+            _seed(low, node, entries[node.name])
             entries[node.name].backward(low, node)
         if looking is not None:
             looking.behind(low, node)
@@ -65,8 +75,38 @@ def listed(graph: Graph, low: Lowering, looking: Looking | None = None) -> Lower
 
 
 def _entry(low: Lowering, node: Node) -> Entry:
-    found = TABLE.get(node.rule)
-    return found if found is not None and found.fits(low, node) else BY_RULE
+    return next((entry for entry in TABLE.get(node.rule, ()) if entry.fits(low, node)), BY_RULE)
+
+
+def _keep_loss(low: Lowering) -> None:
+    """Note loss and mass where no kernel of a loss has done it."""
+    if not any("stats" in call.arguments for call in low.calls):
+        loss, mass = (low.flat(low.value(low.graph.outputs[i])) for i in (0, 2))
+        low.emit("keep_loss", loss, mass, "stats")
+
+
+def _seed(low: Lowering, node: Node, entry: Entry) -> None:
+    """∂L/∂L is 1; an output that nobody reads has a gradient of 0, unless a kernel has passed over it."""
+    after = low.follower(node)
+    if entry.backward is nothing or (after is not None and f"d {after.name}" in low.done):
+        return
+    for seed in differentiated(node):
+        if seed not in low.written:
+            low.written.add(seed)
+            low.entries("fill", low.grad(seed), float(seed == low.graph.outputs[0]), node=node)
+
+
+def differentiated(node: Node) -> list[str]:
+    """The outputs that a node's backward takes gradients of."""
+    rule = rules.get(node.rule)
+    return [o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated]
+
+
+def whole_numbers(low: Lowering, name: str) -> bool:
+    """True where a value's buffer holds whole numbers: that of a leaf, or of one in another shape."""
+    while name in low.graph.producer and low.graph.producer[name].rule == "reshape":
+        name = low.graph.producer[name].operands[0]
+    return name in low.graph.leaves and low.graph.values[name].dtype.startswith(("int", "uint"))
 
 
 # --- rules without a kernel -----------------------------------------------------------------------------------------
@@ -75,17 +115,15 @@ def _entry(low: Lowering, node: Node) -> Entry:
 def _forward_by_rule(low: Lowering, node: Node) -> None:
     """Call the rule's forward and copy what it gives into the buffers."""
     name = f"{identifier(node.name)}_forward"
-    low.closures[name] = _forward_closure(node)
+    low.closures[name] = _forward_closure(low, node)
     low.emit(name, *map(low.value, (*node.operands, *node.outputs)), node=node)
-    if node.name == low.graph.outputs[0]:
-        low.emit("keep_loss", low.flat(low.value(node.outputs[0])), low.flat(low.value(low.graph.outputs[2])), "stats")
 
 
-def _forward_closure(node: Node) -> Callable[..., None]:
-    rule, present = rules.get(node.rule), [i is not None for i in node.inputs]
+def _forward_closure(low: Lowering, node: Node) -> Callable[..., None]:
+    rule, present, kinds = rules.get(node.rule), [i is not None for i in node.inputs], _kinds(low, node)
 
     def forward(*buffers: Array) -> None:
-        given = iter(buffers)
+        given = iter([*map(_as, buffers, kinds), *buffers[len(kinds) :]])
         for found, into in zip(rule.call(np, *_present(given, present), **node.attributes), given, strict=True):
             into[...] = found
 
@@ -98,31 +136,33 @@ def _present(given: Iterator[Array], present: list[bool]) -> tuple[Any, ...]:
 
 def _backward_by_rule(low: Lowering, node: Node) -> None:
     """Call the rule's backward and copy, or add, what it gives."""
-    rule, name = rules.get(node.rule), f"{identifier(node.name)}_backward"
+    name = f"{identifier(node.name)}_backward"
     asked = [(v, i) for v, i in differentiable_positions(node) if low.wants(v)]
-    seeds = [o for o, kind in zip(node.outputs, rule.outputs, strict=True) if kind in rule.differentiated]
-    for seed in seeds:
-        _seed(low, node, seed)
+    seeds = differentiated(node)
     parts = [low.buffer(f"{name}_{i}", low.graph.values[v].shape) for v, i in asked]
-    low.closures[name] = _backward_closure(node, len(seeds), [i for _, i in asked])
+    low.closures[name] = _backward_closure(low, node, len(seeds), [i for _, i in asked])
     values = map(low.value, (*node.operands, *node.outputs))
     low.emit(name, *map(low.grad, seeds), *values, *parts, node=node)
     for (value, _), part in zip(asked, parts, strict=True):
         low.share(value, lambda into, part=part: low.entries("copy", part, into, node=node))  # type: ignore[misc]
 
 
-def _seed(low: Lowering, node: Node, seed: str) -> None:
-    """∂L/∂L is 1; an output that nobody reads has a gradient of 0."""
-    if seed not in low.written:
-        low.written.add(seed)
-        low.entries("fill", low.grad(seed), float(seed == low.graph.outputs[0]), node=node)
+def _kinds(low: Lowering, node: Node) -> list[str | None]:
+    """The dtype of each input that lies among numbers of another kind: whole numbers and conditions that nodes make."""
+    values = [low.graph.values[i] for i in node.operands]
+    return [v.dtype if v.name not in low.graph.leaves and v.dtype[0] in "iub" else None for v in values]
 
 
-def _backward_closure(node: Node, seeds: int, positions: list[int]) -> Callable[..., None]:
-    rule, present = rules.get(node.rule), [i is not None for i in node.inputs]
+def _as(buffer: Array, kind: str | None) -> Array:
+    return buffer if kind is None else buffer.astype(kind)
+
+
+def _backward_closure(low: Lowering, node: Node, seeds: int, positions: list[int]) -> Callable[..., None]:
+    rule, present, kinds = rules.get(node.rule), [i is not None for i in node.inputs], _kinds(low, node)
 
     def backward(*buffers: Array) -> None:
-        d, given = buffers[:seeds], iter(buffers[seeds:])
+        d, rest = buffers[:seeds], buffers[seeds:]
+        given = iter([*map(_as, rest, kinds), *rest[len(kinds) :]])
         inputs = _present(given, present)
         outputs = tuple(next(given) for _ in node.outputs)
         found = rule.gradients(np, d, rule.saved_from(inputs, outputs, node.attributes))
@@ -132,4 +172,4 @@ def _backward_closure(node: Node, seeds: int, positions: list[int]) -> Callable[
     return backward
 
 
-BY_RULE = Entry(_forward_by_rule, _backward_by_rule, lambda *_: True)
+BY_RULE = Entry(_forward_by_rule, _backward_by_rule, lambda *_: True, GENERAL)
