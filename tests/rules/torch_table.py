@@ -97,6 +97,17 @@ def _focal(t: Any, logits: Any, targets: Any, weights: Any, *, gamma: float, alp
     return _weighted(-alpha * targets * yes - (1 - alpha) * (1 - targets) * no, weights)
 
 
+def _softmax_focal(
+    t: Any, logits: Any, labels: Any, weights: Any, alpha: Any, *, gamma: float, ignore: int | None
+) -> Any:
+    y = labels.clamp(min=0)
+    surprise = t.nn.functional.cross_entropy(logits.moveaxis(-1, 1), y, reduction="none")
+    others = t.softmax(logits, dim=-1).scatter(-1, y[..., None], 0.0).sum(dim=-1)
+    each, w = _per_distribution((1 if alpha is None else alpha[y]) * others**gamma * surprise, weights)
+    s = (labels.reshape(-1) != ignore) * (t.ones_like(each) if w is None else w)
+    return (s * each).sum() / s.sum()
+
+
 def _dice(t: Any, logits: Any, targets: Any, weights: Any, *, smooth: float) -> Any:
     p, y = (v.reshape(len(logits), -1) for v in (t.sigmoid(logits), targets))
     return _weighted(1 - (2 * (p * y).sum(dim=1) + smooth) / (p.sum(dim=1) + y.sum(dim=1) + smooth), weights)
@@ -256,6 +267,7 @@ TABLE: dict[str, Any] = {
     "huber": _pointwise_loss("huber_loss"),
     "smooth_l1": _pointwise_loss("smooth_l1_loss"),
     "focal": _focal,
+    "softmax_focal": _softmax_focal,
     "dice": _dice,
     "cosine_similarity": lambda t, x1, x2, eps: t.nn.functional.cosine_similarity(x1, x2, dim=-1, eps=eps),
     "cosine_embedding": _cosine_embedding,
@@ -281,6 +293,7 @@ OTHERWISE: dict[tuple[str, str], str] = {
     **{(name, "all weights 0"): _NOTHING for name in ("smooth_l1", "focal", "dice", "negative_sampling")},
     **{(name, "all weights 0"): _NOTHING for name in ("cosine_embedding", "contrastive", "ctc")},
     ("softmax_cross_entropy", "all ignored"): _NOTHING,
+    ("softmax_focal", "all ignored"): _NOTHING,
     ("softmax_cross_entropy_soft", "all weights 0"): _NOTHING,
     (
         "power",
