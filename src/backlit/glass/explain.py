@@ -99,9 +99,7 @@ class _Use:
         """Everything the formula may name: inputs, outputs, attributes, and the gradients of the outputs."""
         inputs = [None if i is None else trace.values[i] for i in self.node.inputs]
         bound = bind(self.rule, inputs, [trace.values[o] for o in self.node.outputs], self.node.attributes)
-        outputs = zip(self.rule.outputs, self.node.outputs, strict=True)
-        bound |= {f"d{local}": trace.grads[name] for local, name in outputs if name in trace.grads}
-        return bound | shares(trace, self.node)
+        return bound | received(trace, self.node) | shares(trace, self.node)
 
     def formula(self, trace: Trace) -> Formula:
         """The rule's formula as it is shown for this call: without what is absent or neutral in it."""
@@ -114,6 +112,13 @@ class _Use:
         if local in self.names:
             return Entry("value", self.names[local], index)
         return Entry("grad", self.names[local.removeprefix("d")], index)
+
+
+def received(trace: Trace, node: Node) -> dict[str, Any]:
+    """``d<output>`` -> the gradient that comes back to the node there; 0 for an output that none comes back to."""
+    outputs = dict(zip(rules.get(node.rule).outputs, node.outputs, strict=True))
+    found: dict[str, Any] = {f"d{o}": trace.grads[name] for o, name in outputs.items() if name in trace.grads}
+    return ({f"d{o}": 0 for o in rules.get(node.rule).differentiated} | found) if found else {}
 
 
 def shares(trace: Trace, node: Node) -> dict[str, Array]:
