@@ -23,7 +23,7 @@ class Buckets:
 
     A sample's length is the number of steps of the model's ``input``[N, T, …], the last one unless told, that are not
     all ``padding``: of a mask those that are True. Each epoch's order is cut into pools of ``pool`` mini-batches; a
-    pool is sorted by length and cut into mini-batches; then all mini-batches are shuffled. Larger pools make lengths more
+    pool is sorted by length and cut into mini-batches; then all of them are shuffled. Larger pools make lengths more
     equal, smaller ones the mini-batches more different from epoch to epoch. The last, smaller mini-batch of an epoch
     has similar lengths too.
 
