@@ -241,7 +241,7 @@ def test_a_handed_over_cell_is_explained():
     assert told.ok
 
 
-@pytest.mark.parametrize(("lang", "words"), [("en", "take it apart"), ("zh", "拆开")])
+@pytest.mark.parametrize(("lang", "words"), [("en", "take apart"), ("zh", "拆开")])
 def test_a_pair_is_taken_apart(lang, words):
     encoder = bl.LSTM(4, return_state=True)
     _refused("BL345", lambda: bl.Sequential(encoder, bl.Dense(2)).build((5, 3)), lang, words)
