@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 import zlib
@@ -13,8 +12,7 @@ import numpy as np
 
 import backlit as bl
 
-EPOCHS, TRAINING, SIDE = 7, 267, 128
-FILE = Path(os.environ.get("BACKLIT_DATA", ".")) / "dsb2018_nuclei" / "stage1_train_256.npz"
+EPOCHS, SIDE = 7, 128
 
 
 def twice(x: Any, filters: int) -> Any:
@@ -38,8 +36,8 @@ def unet(x: Any) -> Any:
 
 
 def standardised(images: np.ndarray) -> np.ndarray:
-    """Logarithms of images, [N, H, W, 1], with mean 0 and deviation 1 each: the microscopes' exposures differ."""
-    x = np.log1p(images.astype(np.float32))[..., None]
+    """Logarithms of images of 0 … 1, with mean 0 and deviation 1 each: the microscopes' exposures differ."""
+    x = np.log1p(np.round(255 * images))
     return (x - x.mean(axis=(1, 2, 3), keepdims=True)) / (x.std(axis=(1, 2, 3), keepdims=True) + 0.1)
 
 
@@ -102,12 +100,11 @@ def picture(images: np.ndarray, true: np.ndarray, found: np.ndarray) -> bytes:
 
 
 def main() -> None:
-    with np.load(FILE) as stored:
-        images, masks = standardised(stored["images"]), (stored["labels"] > 0).astype(np.int64)
+    data = bl.data.load("dsb2018_nuclei", validation=0)
+    (images, masks), (held, true) = ((standardised(X), y) for X, y in (data.train, data.test))
     start = time.perf_counter()
-    run = train(images[:TRAINING], masks[:TRAINING])
+    run = train(images, masks)
     seconds = time.perf_counter() - start
-    held, true = images[TRAINING:], masks[TRAINING:]
     found = predicted(run.model, held)
     shown = [a[:6, :SIDE, :SIDE] for a in (held, true, found)]
     Path(__file__).with_suffix(".png").write_bytes(picture(*shown))

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 import base64
-import io
-import os
 import struct
-import tarfile
 import time
-import wave
 import zlib
 from pathlib import Path
 
@@ -18,21 +14,6 @@ import numpy as np
 import backlit as bl
 
 FRAMES, BANDS, WINDOW, HOP, RATE = 64, 40, 256, 96, 8000
-
-
-def recordings(source: Path) -> list[tuple[int, str, int, np.ndarray]]:
-    """(digit, speaker, index, samples) of every ``digit_speaker_index.wav`` of a folder or a packed one."""
-    if source.is_dir():
-        files = {path.stem: path.read_bytes() for path in source.rglob("*.wav")}
-    else:
-        with tarfile.open(source) as tar:
-            files = {Path(m.name).stem: tar.extractfile(m).read() for m in tar if m.name.endswith(".wav")}
-    found = []
-    for name, content in sorted(files.items()):
-        digit, speaker, index = name.split("_")
-        with wave.open(io.BytesIO(content)) as sound:
-            found.append((int(digit), speaker, int(index), np.frombuffer(sound.readframes(-1), "<i2") / 32768))
-    return found
 
 
 def filters() -> np.ndarray:
@@ -46,7 +27,7 @@ def filters() -> np.ndarray:
 def spectrogram(sound: np.ndarray, bands: np.ndarray) -> np.ndarray:
     """[FRAMES, BANDS, 1]: log power over time, the recording in the middle, of mean 0 and deviation 1."""
     length = (FRAMES - 1) * HOP + WINDOW
-    sound = sound[max(0, len(sound) - length) // 2 :][:length]
+    sound = sound[max(0, len(sound) - length) // 2 :][:length].astype(np.float64)
     sound = np.pad(sound, ((length - len(sound)) // 2, -(-(length - len(sound)) // 2)))
     frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP] * np.hanning(WINDOW)
     power = np.abs(np.fft.rfft(frames)) ** 2 @ bands.T
@@ -93,15 +74,14 @@ def picture(X: np.ndarray, captions: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    default = Path(os.environ.get("BACKLIT_DATA", ".")) / "fsdd" / "recordings.tar.gz"
-    parser.add_argument("--data", type=Path, default=default, help="recordings.tar.gz, or a folder of its files")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options, bands = parser.parse_args(), filters()
-    found = recordings(options.data)
-    y, speakers, indices = (np.array(values) for values in list(zip(*found, strict=True))[:3])
-    X = np.stack([spectrogram(sound, bands) for *_, sound in found])
-    start, official = time.perf_counter(), indices < 5
+    data = bl.data.load("fsdd", validation=0)
+    sounds, y = (np.concatenate(arrays) for arrays in zip(data.train, data.test, strict=True))
+    speakers = np.concatenate([data.groups["train"], data.groups["test"]])
+    X = np.stack([spectrogram(sound[:, 0], bands) for sound in sounds])
+    start, official = time.perf_counter(), np.arange(len(y)) >= len(data.train[1])
     said = heard(X, y, official, options.epochs)
     seconds, right = time.perf_counter() - start, said == y[official]
     shown = np.argsort(right, kind="stable")[:10]

@@ -174,6 +174,7 @@ if TYPE_CHECKING:
     from backlit.nn.losses import (
         SoftmaxCrossEntropy as SoftmaxCrossEntropy,
     )
+    from backlit.nn.losses import SoftmaxFocal as SoftmaxFocal
     from backlit.nn.model import Model as Model
     from backlit.nn.model import Sequential as Sequential
     from backlit.nn.store import load as load
@@ -256,7 +257,7 @@ _HOMES = {
     "InstanceNorm MaxPool1D MaxPool2D UpSample2D",
     "nn.layers_regular": "SpectralNorm StochasticDepth WeightNorm",
     "nn.losses": "CTC MAE MSE BinaryCrossEntropy Contrastive CosineEmbedding CosineSimilarity Dice Focal Huber InfoNCE "
-    "KLDivergence NegativeSampling SmoothL1 SoftmaxCrossEntropy",
+    "KLDivergence NegativeSampling SmoothL1 SoftmaxCrossEntropy SoftmaxFocal",
     "nn.model": "Model Sequential",
     "nn.store": "load save",
     "nn.structure": "Residual",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
+import tarfile
 from hashlib import sha256
 from importlib.resources import files
 from statistics import median
@@ -13,8 +15,8 @@ import pytest
 
 from backlit.core.errors import FileError, InputError, UnknownNameError
 from backlit.core.i18n import use_language
-from backlit.data import NAMES, load
-from backlit.data.published import read_idx
+from backlit.data import NAMES, load, sources
+from backlit.data.published import centred, read_idx
 
 IMAGES = ("mnist", "fashion_mnist", "cifar10")
 
@@ -255,3 +257,80 @@ def test_damaged_idx(data):
 
 def test_idx_of_two_axes():
     assert read_idx(b"\0\0\x08\x02\0\0\0\x02\0\0\0\x03abcdef", "it").tolist() == [[97, 98, 99], [100, 101, 102]]
+
+
+# --- sounds and masks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("published")
+def test_spoken_digits():
+    """Sizes, speakers, and the wav files themselves, read again by hand: 44 bytes of head, then samples."""
+    data = load("fsdd")
+    assert sizes(data) == {"train": 2430, "validation": 270, "test": 300}
+    assert data.sample_shape == (8000, 1)
+    for part, each in (("train", 243), ("validation", 27), ("test", 30)):
+        assert np.bincount(data.parts[part][1]).tolist() == [each] * 10
+    whole = np.concatenate([data.groups[part] for part in data.parts])
+    people = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
+    assert {who: int((whole == who).sum()) for who in np.unique(whole)} == dict.fromkeys(people, 500)
+    assert np.unique(data.groups["test"], return_counts=True)[1].tolist() == [50] * 6
+    with tarfile.open(fileobj=io.BytesIO(sources.read("fsdd/recordings.tar.gz"))) as tar:
+        content = tar.extractfile("recordings/7_jackson_3.wav").read()
+    samples = np.frombuffer(content[content.index(b"data") + 8 :], "<i2")
+    X, y = data.test
+    row = [i for i in np.flatnonzero(y == 7) if data.groups["test"][i] == "jackson"][3]
+    before = (8000 - len(samples)) // 2
+    np.testing.assert_array_equal(X[row, before : before + len(samples), 0] * 32768, samples)
+    assert not X[row, :before].any()
+    assert not X[row, before + len(samples) :].any()
+    assert np.abs(X).max() <= 1
+
+
+def test_sounds_that_are_too_long_lose_both_ends():
+    assert centred(np.arange(7), 4).tolist() == [1, 2, 3, 4]
+    assert centred(np.array([5, 6, 7]), 6).tolist() == [0, 5, 6, 7, 0, 0]
+
+
+@pytest.mark.usefixtures("published")
+def test_nuclei():
+    """Sizes and the published share of foreground; Otsu's threshold reaches what was published for it."""
+    data = load("dsb2018_nuclei")
+    assert sizes(data) == {"train": 240, "validation": 27, "test": 67}
+    assert data.sample_shape == (256, 256, 1)
+    assert data.train[1].shape == (240, 256, 256)
+    y = np.concatenate([pair[1] for pair in data.parts.values()])
+    assert (y.dtype, sorted(np.unique(y))) == (np.int64, [0, 1])
+    assert y.mean() == pytest.approx(0.077, abs=5e-4)
+    scores = []
+    for image, mask in zip(*data.test, strict=True):
+        found = image[..., 0] > otsu(image)
+        scores.append(np.sum(found & (mask == 1)) / np.sum(found | (mask == 1)))
+    assert np.mean(scores) == pytest.approx(0.800, abs=0.002)
+
+
+def otsu(image):
+    """The threshold between two groups of grey levels that lie furthest apart."""
+    levels = np.round(255 * image).astype(int).ravel()
+    count = np.bincount(levels, minlength=256).astype(float)
+    below, weighted = np.cumsum(count), np.cumsum(count * np.arange(256))
+    with np.errstate(all="ignore"):
+        apart = below * (below[-1] - below) * (weighted / below - (weighted[-1] - weighted) / (below[-1] - below)) ** 2
+    return (np.nanargmax(apart) + 0.5) / 255
+
+
+@pytest.mark.parametrize("name", ["fsdd", "dsb2018_nuclei"])
+@pytest.mark.parametrize(("lang", "words"), [("en", "not offered for download"), ("zh", "没有现成的下载地址")])
+def test_what_nobody_offers_says_what_it_was_made_from(name, lang, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("BACKLIT_DATA", str(tmp_path))
+    monkeypatch.setenv("BACKLIT_CACHE", str(tmp_path))
+    with use_language(lang), pytest.raises(FileError) as caught:
+        load(name)
+    with use_language(lang):
+        assert words in str(caught.value)
+        assert "https://github.com/" in str(caught.value)
+
+
+@pytest.mark.usefixtures("published")
+def test_no_validation_and_fewer_samples_of_masks():
+    data = load("dsb2018_nuclei", validation=0, size=5)
+    assert sizes(data) == {"train": 5, "test": 67}

@@ -157,7 +157,7 @@ def test_the_table_is_whole():
     for path, source in FILES.items():
         assert source.path == path
         assert all(len(checksum) == 64 and int(checksum, 16) for checksum in source.forms.values())
-        assert source.url.startswith("http") or source.origin
+        assert source.url.startswith("http") or source.origin or source.made_from
         assert not source.url or source.url.endswith(source.download[0].rpartition("/")[2])
 
 

@@ -66,7 +66,7 @@ def test_blots_are_found():
     example, rng = script("nuclei_unet"), np.random.default_rng(0)
     masks = np.zeros((2, 256, 256), np.int64)
     masks[:, 40:90, 40:90] = masks[:, 150:200, 60:240] = 1
-    images = example.standardised(rng.integers(0, 30, masks.shape) + 90 * masks)
+    images = example.standardised((rng.integers(0, 30, masks.shape) + 90 * masks)[..., None] / 255)
     assert images.shape == (2, 256, 256, 1)
     assert np.allclose(images.mean(axis=(1, 2, 3)), 0, atol=1e-5)
     run = example.train(images, masks, epochs=12)

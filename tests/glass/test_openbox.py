@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 
@@ -123,3 +126,24 @@ def test_a_closed_box_names_those_that_open():
 def test_a_name_that_does_not_exist_offers_the_nearest():
     with pytest.raises(UnknownNameError, match=r"dense1\.z"):
         opened(of_mlp(), "dense1.x")
+
+
+def test_inside_ctc_are_the_sums_over_alignments():
+    """Every alignment spelled out: after t frames a state holds the log of the sum of all ways to be there."""
+    model = bl.Sequential(bl.Dense(3)).build((4, 2), seed=1, dtype="float64")
+    X, y = np.random.default_rng(0).normal(size=(2, 4, 2)), np.array([[1, 2], [2, 0]])
+    trace = bl.trace(model, X, y, loss="ctc")
+    box = opened(trace, "loss")
+    assert box.loss == pytest.approx(trace.loss, rel=1e-13)
+    np.testing.assert_allclose(box.grad("dense1.z"), trace.grad("dense1.z"), rtol=1e-11, atol=1e-15)
+    p = np.exp(trace["dense1.z"]) / np.exp(trace["dense1.z"]).sum(axis=-1, keepdims=True)
+    *_, last = [box[name] for name in by_rule(box, "logsumexp")[:-1]]
+    ways = [c for c in itertools.product(range(3), repeat=4) if read(c) == [1, 2]]
+    want = sum(math.prod(p[0, t, c] for t, c in enumerate(way)) for way in ways)
+    ended = np.exp(last[0] + np.log(p[0, 3, [0, 1, 0, 2, 0]]))
+    assert ended[3] + ended[4] == pytest.approx(want, rel=1e-12)
+
+
+def read(alignment):
+    """The label of an alignment: repetitions dropped, then blanks."""
+    return [c for c, _ in itertools.groupby(alignment) if c]

@@ -219,7 +219,7 @@ REFUSED = {
         lambda: bl.Model(lambda x: bl.Concatenate()(x, x[:1])).build((3,)), InputError, r"concatenate1\.a",
     ),
     "arrays": (lambda: bl.Dense(3)(X), InputError, r"BL302\] dense[\s\S]*ndarray"),
-    "a list": (lambda: bl.Model(lambda x: bl.Add()([x, x])).build((3,)), InputError, r"BL302\] add[\s\S]*list"),
+    "a list": (lambda: bl.Model(lambda x: bl.Add()([x, x])).build((3,)), InputError, r"BL345\] add[\s\S]*one by one"),
     "nothing": (bl.Add(), InputError, "BL302"),
     "samples that are numbers": (lambda: model_of(bl.Dense(2), ()), InputError, r"BL313\] dense1[\s\S]*X\[:, None\]"),
     "batchnorm of numbers": (lambda: model_of(bl.BatchNorm(), ()), InputError, r"BL313\] batchnorm1"),

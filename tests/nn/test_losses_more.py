@@ -12,7 +12,7 @@ from backlit.core.errors import InputError
 from backlit.nn import losses
 
 NAMES = (
-    "smooth_l1", "focal", "dice", "cosine_similarity", "cosine_embedding", "contrastive", "info_nce",
+    "smooth_l1", "focal", "softmax_focal", "dice", "cosine_similarity", "cosine_embedding", "contrastive", "info_nce",
     "negative_sampling",
 )  # fmt: skip
 
@@ -33,6 +33,8 @@ def problem(name, samples=12):
     model = bl.Sequential(bl.Dense(6, "tanh"), bl.Dense(3)).build((4,), seed=1, dtype="float64")
     if name in ("focal", "dice"):
         return model, X, (X[:, :3] > 0).astype(int)
+    if name == "softmax_focal":
+        return model, X, X[:, :3].argmax(axis=1)
     return model, X, np.zeros(samples) if name == "negative_sampling" else X[:, :3]
 
 
@@ -128,6 +130,7 @@ def test_contrastive_by_loops():
 @pytest.mark.parametrize(
     ("loss", "options", "of_rule"),
     [(bl.SmoothL1, {"beta": 0.3}, "smooth_l1"), (bl.Focal, {"gamma": 1.0, "alpha": 0.6}, "focal"),
+     (bl.SoftmaxFocal, {"gamma": 1.0, "alpha": (1.0, 2.0, 0.5), "ignore": 0}, "softmax_focal"),
      (bl.Dice, {"smooth": 0.5}, "dice")],
 )  # fmt: skip
 def test_options_reach_the_rule(loss, options, of_rule):
@@ -153,7 +156,7 @@ def test_targets_out_of_range_are_refused(name):
     assert caught.value.key == "target_range"
 
 
-@pytest.mark.parametrize("name", ["focal", "dice", "negative_sampling"])
+@pytest.mark.parametrize("name", ["focal", "softmax_focal", "dice", "negative_sampling"])
 def test_a_last_sigmoid_is_refused(name):
     model = bl.Sequential(bl.Dense(3, "sigmoid")).build((4,))
     with pytest.raises(InputError) as caught:

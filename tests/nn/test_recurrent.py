@@ -135,6 +135,129 @@ def test_initial_state(kind):
     compare(model, made, (X, *state), y, out, kind)
 
 
+# --- states handed from one layer to another ------------------------------------------------------------------------
+
+
+def handed(kind, **options):
+    """An encoder whose state alone goes on to a decoder of another sequence."""
+
+    def function(x, y):
+        _, state = KINDS[kind](4, return_state=True, **options)(x)
+        return KINDS[kind](4, **options)(y, state=state)
+
+    model = bl.Model(function).build(((5, 3), (6, 2)), seed=3, dtype="float64")
+    rng = np.random.default_rng(3)
+    model.params = {n: a + 0.2 * rng.normal(size=a.shape) for n, a in model.params.items()}
+    return model
+
+
+def alone(model, kind, number):
+    """The parameters of one of the two layers as a model's with that layer alone, for ``twin``."""
+    own, first = f"{kind.lower()}{number}.", f"{kind.lower()}1."
+    params = {first + n.removeprefix(own): a for n, a in model.params.items() if n.startswith(own)}
+    return type("Alone", (), {"params": params})
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("settings", [{}, {"layers": 2, "bidirectional": True}])
+def test_a_decoder_begins_with_the_encoders_state_and_gradients_come_back_through_it(kind, settings):
+    """As PyTorch's layers, the whole (h, c) handed over: outputs, and the gradients of both layers."""
+    torch = pytest.importorskip("torch")
+    model, rng = handed(kind, **settings), np.random.default_rng(4)
+    X, Y = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 6, 2))
+    encoder, decoder = (twin(torch, alone(model, kind, k), kind, n, **settings) for k, n in ((1, 3), (2, 2)))
+    out = decoder(torch.tensor(Y), encoder(torch.tensor(X))[1])[0]
+    target = rng.normal(size=tuple(out.shape))
+    np.testing.assert_allclose(model.predict((X, Y)), out.detach().numpy(), rtol=1e-9, atol=1e-12)
+    torch.nn.functional.mse_loss(out, torch.tensor(target)).backward()
+    _, found = bl.value_and_grad(model, (X, Y), target, loss="mse")
+    wanted = {}
+    for number, made in ((1, encoder), (2, decoder)):
+        own = gradients(made, kind, **settings)
+        wanted |= {n.replace(f"{kind.lower()}1", f"{kind.lower()}{number}", 1): g for n, g in own.items()}
+    assert found.keys() == wanted.keys()
+    for name, g in wanted.items():
+        assert np.abs(g).max() > 0, name
+        np.testing.assert_allclose(found[name], g, rtol=1e-9, atol=1e-9 * np.abs(g).max(), err_msg=name)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_state_of_masked_sequences_is_that_of_their_last_steps(kind, bidirectional):
+    """h_n and c_n of PyTorch's packed sequences, of every layer and direction."""
+    torch = pytest.importorskip("torch")
+    settings = {"layers": 2, "bidirectional": bidirectional}
+    layer = KINDS[kind](4, return_state=True, **settings)
+    model = bl.Model(lambda x, m: np.concatenate(layer(x, m)[1], axis=-1)).build(((7, 3), (7,)), dtype="float64")
+    made, X = twin(torch, model, kind, 3, **settings), np.random.default_rng(2).normal(size=(3, 7, 3))
+    lengths = torch.tensor(ENDS.sum(axis=1)).long()
+    pack = torch.nn.utils.rnn.pack_padded_sequence
+    _, end = made(pack(torch.tensor(X), lengths, batch_first=True, enforce_sorted=False))
+    parts = zip(*end, strict=True) if kind == "LSTM" else zip(end, strict=True)
+    want = torch.cat([s for part in parts for s in part], dim=-1)
+    np.testing.assert_allclose(model.predict((X, ENDS)), want.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sequences", [True, False])
+def test_the_output_is_the_same_with_the_state_beside_it(kind, sequences):
+    X = np.random.default_rng(0).normal(size=(2, 5, 3))
+    plain = bl.Model(KINDS[kind](4, sequences, truncate=2)).build((5, 3), dtype="float64")
+    beside = bl.Model(lambda x: KINDS[kind](4, sequences, truncate=2, return_state=True)(x)[0])
+    beside.build((5, 3), dtype="float64")
+    np.testing.assert_array_equal(plain.predict(X), beside.predict(X))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_engines_train_through_a_state_that_is_handed_over(kind):
+    rng = np.random.default_rng(0)
+    X, Y, target = rng.normal(size=(8, 5, 3)), rng.normal(size=(8, 6, 2)), rng.normal(size=(8, 6, 4))
+    runs = [
+        bl.fit(handed(kind), ((X, Y), target), loss="mse", epochs=3, batch_size=4, engine=engine, progress=False)
+        for engine in ("reference", "fast")
+    ]
+    for name, a in runs[0].model.params.items():
+        np.testing.assert_allclose(runs[1].model.params[name], a, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_a_handed_over_cell_is_explained():
+    """Its receipt names what comes back to the cell; without a state handed on nothing is said of it."""
+    model, rng = handed("LSTM"), np.random.default_rng(1)
+    X, Y, y = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 6, 2)), rng.normal(size=(2, 6, 4))
+    trace = bl.trace(model, (X, Y), y, loss="mse")
+    receipt = trace.explain("lstm1.delta[0,4,0]")
+    assert receipt.ok
+    assert receipt.rounding < 50
+    assert "lstm1.c" in {e.name for e in receipt.rests_on if e.kind == "grad"}
+    assert trace.open("lstm1.a").grad("lstm1.U") == pytest.approx(trace.grad("lstm1.U"), rel=1e-9)
+    assert bl.check(model, (X, Y), y, loss="mse").ok
+    plain = bl.trace(
+        bl.Sequential(bl.LSTM(4)).build((5, 3), dtype="float64"), X, rng.normal(size=(2, 5, 4)), loss="mse"
+    )
+    told = plain.explain("lstm1.delta[0,4,0]")
+    assert "∂L/∂lstm1.c" not in told.formula
+    assert told.ok
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "take apart"), ("zh", "拆开")])
+def test_a_pair_is_taken_apart(lang, words):
+    encoder = bl.LSTM(4, return_state=True)
+    _refused("BL345", lambda: bl.Sequential(encoder, bl.Dense(2)).build((5, 3)), lang, words)
+    _refused("BL345", lambda: bl.Model(lambda x: bl.LSTM(4)(x, state=encoder(x))).build((5, 3)), lang, words)
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "initial state"), ("zh", "初始状态")])
+def test_a_state_of_other_widths_or_kinds_is_refused(lang, words):
+    def between(one, other):
+        return bl.Model(lambda x: other(x, state=one(x)[1])).build((5, 3))
+
+    _refused("BL120", lambda: between(bl.LSTM(4, return_state=True), bl.LSTM(5)), lang, words)
+    _refused("BL341", lambda: between(bl.GRU(4, return_state=True), bl.LSTM(4)), lang, words)
+    _refused("BL341", lambda: between(bl.LSTM(4, layers=2, return_state=True), bl.LSTM(4)), lang, words)
+
+
 @pytest.mark.torch
 def test_relu():
     torch = pytest.importorskip("torch")

@@ -25,7 +25,8 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Worked:
-    """A call of ``rule`` with all its results: the outputs, and for ∂L/∂y = ``dy`` the gradients."""
+    """A call of ``rule`` with all its results: the outputs, and for ∂L/∂y = ``dy`` (or several by name) the
+    gradients."""
 
     rule: str
     says: str
@@ -59,8 +60,9 @@ def check(worked: Worked, dtype: Any) -> None:
     if rule.backward is None:
         assert not worked.gradients
         return
-    dy = np.broadcast_to(array(worked.dy, dtype), outputs[0].shape)
-    found = rule.gradients(np, [dy], rule.saved_from(inputs, outputs, attributes))
+    made = dict(zip(rule.outputs, outputs, strict=True))
+    dys = [np.broadcast_to(array(dy, dtype), made[n].shape) for n, dy in _dys(worked, rule)]
+    found = rule.gradients(np, dys, rule.saved_from(inputs, outputs, attributes))
     wanted = _gradients(worked, rule)
     names = list(wanted) if rule.variadic else [f"d{n}" for n in rule.differentiable]
     if not rule.variadic:
@@ -69,6 +71,12 @@ def check(worked: Worked, dtype: Any) -> None:
     for name, gradient in zip(names, found, strict=True):
         if name in wanted:
             _compare(worked, name, gradient, wanted[name], dtype)
+
+
+def _dys(worked: Worked, rule: Any) -> Any:
+    """∂L/∂y of each output that backward takes one of: 0 but for the first unless given by name."""
+    given = worked.dy if isinstance(worked.dy, dict) else {rule.differentiated[0]: worked.dy}
+    return [(name, given.get(name, 0)) for name in rule.differentiated]
 
 
 def _gradients(worked: Worked, rule: Any) -> dict[str, Any]:

@@ -294,7 +294,7 @@ def expands(rule: Rule, case: Case) -> bool:
 
 @oracle(expands)
 def fused_equals_composed(rule: Rule, case: Case) -> None:
-    """``expand``, run by the reference engine, gives the first output and the gradients."""
+    """``expand``, run by the reference engine, gives the outputs that have gradients, and the gradients."""
     from backlit.engines import reference
     from backlit.graph import Builder, functions
 
@@ -306,11 +306,14 @@ def fused_equals_composed(rule: Rule, case: Case) -> None:
     if not rule.backward:
         values = reference.forward(builder.graph((y,)), reference.leaves(builder.graph((y,)), given))
         return assert_close(rule.outputs[0], c.outputs[0], values[y.name], rtol=SMOOTH)
-    loss = functions.apply("sum", functions.apply("mul", y, c.dys[0]))
+    ys = y if isinstance(y, tuple) else (y,)
+    assert len(ys) == len(rule.differentiated)
+    loss = sum(functions.apply("sum", functions.apply("mul", y, dy)) for y, dy in zip(ys, c.dys, strict=True))
     graph = builder.graph((loss,))
     wrt = [c.names[i] for i in c.wrt]
     values, grads = reference.value_and_grad(graph, reference.leaves(graph, given), wrt)
-    assert_close(rule.outputs[0], c.outputs[0], values[y.name], rtol=SMOOTH)
+    for n, y in zip(rule.differentiated, ys, strict=True):
+        assert_close(n, c.outputs[rule.outputs.index(n)], values[y.name], rtol=SMOOTH)
     for n in wrt:
         assert_close(f"d{n}", c.gradients[f"d{n}"], grads[n], rtol=SMOOTH, scale=largest(c.dys))
     return None
@@ -396,10 +399,13 @@ def pytorch_agrees(rule: Rule, case: Case) -> None:
     c = call(rule, case)
     inputs = mapped(lambda x: torch.tensor(np.array(x)), c.inputs)
     wrt = [inputs[i].requires_grad_() for i in c.wrt] if rule.backward else []
-    y = TABLE[rule.name](torch, *inputs, **c.attributes)
-    assert_close(rule.outputs[0], c.outputs[0], y.detach().numpy(), rtol=SMOOTH)
+    made = TABLE[rule.name](torch, *inputs, **c.attributes)
+    ys = made if isinstance(made, tuple) else (made,)
+    for n, y in zip(rule.differentiated or rule.outputs[:1], ys, strict=True):
+        assert_close(n, c.outputs[rule.outputs.index(n)], y.detach().numpy(), rtol=SMOOTH)
     if rule.backward:
-        grads = torch.autograd.grad(y, wrt, torch.tensor(np.array(c.dys[0])), materialize_grads=True)
+        dys = [torch.tensor(np.array(dy)) for dy in c.dys]
+        grads = torch.autograd.grad(ys, wrt, dys, materialize_grads=True)
         for i, want in zip(c.wrt, grads, strict=True):
             assert_close(
                 f"d{c.names[i]}", c.gradients[f"d{c.names[i]}"], want.numpy(), rtol=SMOOTH, scale=largest(c.dys)

@@ -10,7 +10,8 @@ from mpmath import mp
 
 from rules.by_hand import Worked, check
 
-LN2, LN3 = mp.log(2), mp.log(3)
+LN2, LN3, LN5 = mp.log(2), mp.log(3), mp.log(5)
+LN5_3 = LN5 - LN3
 MASK = {"logits": [[LN3, 0], [-LN3, LN3]], "targets": [[1, 0], [1, 1]]}
 """p = 3/4, 1/2 and 1/4, 3/4."""
 
@@ -37,6 +38,30 @@ MASKS = [
         gives={"loss": ((3 * LN2 - LN3) / 4 + 3 * (4 * LN2 - LN3) / 4) / 4, "mass": 4},
         dy=16,
         gradients={"dlogits": [[-Q(1, 4), Q(1, 2)], [-Q(9, 4), -Q(3, 4)]]},
+    ),
+    Worked(
+        "softmax_focal",
+        "p = 3/5, 1/5, 1/5 of labels 0 and 2: (1 - p)² (-ln p) is 4/25 ln 5/3 and 16/25 ln 5",
+        given={"logits": [[LN3, 0, 0], [LN3, 0, 0]], "labels": [0, 2], "gamma": 2.0},
+        gives={"loss": (4 * LN5_3 + 16 * LN5) / 50, "mass": 2, "p": [[Q(3, 5), Q(1, 5), Q(1, 5)]] * 2},
+        dy=50,
+        # δ: (1 - p)² (2 p (-ln p) / (1 - p) + 1) times p - y
+        gradients={
+            "dlogits": [
+                [-Q(2, 5) * 4 * (3 * LN5_3 + 1), Q(1, 5) * 4 * (3 * LN5_3 + 1), Q(1, 5) * 4 * (3 * LN5_3 + 1)],
+                [Q(3, 5) * 16 * (LN5 / 2 + 1), Q(1, 5) * 16 * (LN5 / 2 + 1), -Q(4, 5) * 16 * (LN5 / 2 + 1)],
+            ]
+        },
+    ),
+    Worked(
+        "softmax_focal",
+        "gamma 1, alpha 10, 1, 5, weights 1 and 3, the second label ignored",
+        given={"logits": [[LN3, 0, 0], [0, 0, 0]], "labels": [0, 1], "weights": [1, 3], "alpha": [10, 1, 5]}
+        | {"gamma": 1.0, "ignore": 1},
+        gives={"loss": 4 * LN5_3, "mass": 1, "p": [[Q(3, 5), Q(1, 5), Q(1, 5)], [Q(1, 3)] * 3]},
+        dy=1,
+        # δ: 10 (1 - p) (p (-ln p) / (1 - p) + 1) = 6 ln 5/3 + 4, times p - y
+        gradients={"dlogits": [[-Q(2, 5) * (6 * LN5_3 + 4), *[Q(1, 5) * (6 * LN5_3 + 4)] * 2], [0, 0, 0]]},
     ),
     Worked(
         "dice",

@@ -67,6 +67,32 @@ TABLE = [
         scale=4,
     ),
     Worked(
+        "lstm",
+        "the same step where only the cell is handed on: dc = 1",
+        given={
+            "z": [[[LN3 - 2, -4, LN2 + 2, LN3]]],
+            "U": [[1], [2], [-1], [0]],
+            "h0": [[2]],
+            "c0": [[C0]],
+        },
+        gives={
+            "h": [[[Q(9, 20)]]],
+            "c": [[[LN2]]],
+            "i": [[[Q(3, 4)]]],
+            "f": [[[Q(1, 2)]]],
+            "g": [[[Q(3, 5)]]],
+            "o": [[[Q(3, 4)]]],
+        },
+        dy={"c": 1},
+        gradients={
+            "dz": [[[Q(9, 80), C0 / 4, Q(12, 25), 0]]],
+            "dU": [[Q(9, 40)], [C0 / 2], [Q(24, 25)], [0]],
+            "dh0": [[Q(9, 80) + C0 / 2 - Q(12, 25)]],
+            "dc0": [[Q(1, 2)]],
+        },
+        scale=4,
+    ),
+    Worked(
         "gru",
         "one step from a given state: reset = 3/4, update = 1/4, q = 4/3, new = 3/5",
         # δn = (1 - update)(1 - new²) = 12/25, δz = (h0 - new) update (1 - update), δr = δn q reset (1 - reset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mpmath import mp
 
 from backlit import rules
 from backlit.core.errors import InputError
@@ -16,6 +17,8 @@ def inputs(name, samples=6):
     x, weights = rng.normal(size=(samples, 3)), np.asarray([0.5, 2.0, 0.0, 1.25, 0.0, 1.0])[:samples]
     if name in ("focal", "dice"):
         return x, rng.uniform(size=x.shape), weights
+    if name == "softmax_focal":
+        return x, rng.integers(0, 3, size=samples), weights
     if name == "negative_sampling":
         return rng.normal(size=samples), x, weights
     if name == "smooth_l1":
@@ -26,12 +29,13 @@ def inputs(name, samples=6):
 def result(name, *given):
     """(loss, mass, gradients)."""
     rule = rules.get(name)
+    given = (*given, *[None] * (len(rule.inputs) - len(given)))
     outputs = rule.call(np, *given, **rule.defaults)
     saved = rule.saved_from(given, outputs, rule.defaults)
     return float(outputs[0]), float(outputs[1]), rule.gradients(np, [np.asarray(1.0, given[0].dtype)], saved)
 
 
-NAMES = ("smooth_l1", "focal", "dice", "cosine_embedding", "contrastive", "negative_sampling")
+NAMES = ("smooth_l1", "focal", "softmax_focal", "dice", "cosine_embedding", "contrastive", "negative_sampling")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,6 +72,11 @@ def test_similar_vectors_of_any_length_are_similar():
         ("focal", ((8, 1), (8,)), {}, "loss_reshape"),
         ("focal", ((8, 2), (8, 2)), {"gamma": -1.0}, "rule_option"),
         ("focal", ((8, 2), (8, 2)), {"alpha": 1.0}, "rule_option"),
+        ("softmax_focal", ((8, 3), (8,)), {"gamma": -1.0}, "rule_option"),
+        ("softmax_focal", ((8, 3), (8,)), {"ignore": 0.5}, "rule_option"),
+        ("softmax_focal", ((8, 1), (8,)), {}, "loss_classes"),
+        ("softmax_focal", ((8, 3), (8, 3)), {}, "loss_labels"),
+        ("softmax_focal", ((8, 3), (8,), None, (2,)), {}, "loss_weights"),
         ("dice", ((8,), (8,)), {}, "loss_axes"),
         ("dice", ((8, 4), (8, 3)), {}, "loss_pair"),
         ("dice", ((8, 4), (8, 4)), {"smooth": 0.0}, "rule_option"),
@@ -92,3 +101,42 @@ def test_what_does_not_fit_is_refused(name, shapes, options, key):
         rules.get(name).shapes(*shapes, **options)
     assert caught.value.key == key
     assert name in caught.value.at("loss").part("problem")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("row", "label"), [([30.0, 0.0, -1.0], 0), ([28.0, 0.0, 3.0], 0), ([0.0, 9.0, 60.0], 1)])
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_softmax_focal_of_what_is_decided_loses_no_digits(row, label, gamma, dtype):
+    """Against mpmath at 60 digits, where 1 - p rounds to 0 in floating point."""
+    with mp.workdps(60):
+        z = [mp.mpf(v) for v in row]
+        total = mp.fsum(mp.exp(v) for v in z)
+        p, q = mp.exp(z[label]) / total, mp.fsum(mp.exp(v) for c, v in enumerate(z) if c != label) / total
+        slope = q ** mp.mpf(gamma) * (gamma * p * -mp.log(p) / q + 1)
+        want = [slope * (mp.exp(v) / total if c != label else -q) for c, v in enumerate(z)]
+        loss = float(-(q ** mp.mpf(gamma)) * mp.log(p))
+    given = np.asarray([row], dtype), np.asarray([label]), None, None
+    rule = rules.get("softmax_focal")
+    options = rule.defaults | {"gamma": gamma}
+    outputs = rule.call(np, *given, **options)
+    saved = rule.saved_from(given, outputs, options)
+    (found,) = rule.gradients(np, [np.asarray(1.0, dtype)], saved)
+    exact = 200 * float(np.finfo(dtype).eps)  # powers of numbers like e⁻²⁵ magnify their exponents' rounding
+    assert float(outputs[0]) == pytest.approx(loss, rel=exact, abs=0)
+    np.testing.assert_allclose(found[0], np.asarray([float(w) for w in want]), rtol=exact)
+
+
+def test_softmax_focal_of_two_classes_is_focal():
+    rng = np.random.default_rng(0)
+    z, y, weights = rng.normal(size=8), rng.integers(0, 2, size=8), rng.uniform(size=8)
+    both = np.stack([np.zeros(8), z], axis=1), y, weights, np.asarray([0.7, 0.3])
+    one = z[:, None], y[:, None], weights
+    many, binary = rules.get("softmax_focal"), rules.get("focal")
+    options = {"gamma": 1.5, "ignore": None}
+    found, want = many.call(np, *both, **options), binary.call(np, *one, gamma=1.5, alpha=0.3)
+    assert float(found[0]) == pytest.approx(float(want[0]), rel=1e-13)
+    (dz,) = many.gradients(np, [np.asarray(1.0)], many.saved_from(both, found, options))
+    settings = {"gamma": 1.5, "alpha": 0.3}
+    (dwant,) = binary.gradients(np, [np.asarray(1.0)], binary.saved_from(one, want, settings))
+    np.testing.assert_allclose(dz[:, 1:], dwant, rtol=1e-12)
+    np.testing.assert_allclose(dz.sum(axis=1), 0.0, atol=1e-17)

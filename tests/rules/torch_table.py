@@ -97,6 +97,17 @@ def _focal(t: Any, logits: Any, targets: Any, weights: Any, *, gamma: float, alp
     return _weighted(-alpha * targets * yes - (1 - alpha) * (1 - targets) * no, weights)
 
 
+def _softmax_focal(
+    t: Any, logits: Any, labels: Any, weights: Any, alpha: Any, *, gamma: float, ignore: int | None
+) -> Any:
+    y = labels.clamp(min=0)
+    surprise = t.nn.functional.cross_entropy(logits.moveaxis(-1, 1), y, reduction="none")
+    others = t.softmax(logits, dim=-1).scatter(-1, y[..., None], 0.0).sum(dim=-1)
+    each, w = _per_distribution((1 if alpha is None else alpha[y]) * others**gamma * surprise, weights)
+    s = (labels.reshape(-1) != ignore) * (t.ones_like(each) if w is None else w)
+    return (s * each).sum() / s.sum()
+
+
 def _dice(t: Any, logits: Any, targets: Any, weights: Any, *, smooth: float) -> Any:
     p, y = (v.reshape(len(logits), -1) for v in (t.sigmoid(logits), targets))
     return _weighted(1 - (2 * (p * y).sum(dim=1) + smooth) / (p.sum(dim=1) + y.sum(dim=1) + smooth), weights)
@@ -175,13 +186,26 @@ def _scan(name: str) -> Any:
         lengths = t.full((len(z),), z.shape[1]) if mask is None else mask.sum(dim=1).long()
         packed = t.nn.utils.rnn.pack_padded_sequence(z, lengths, batch_first=True, enforce_sorted=False)
         ordered = [s[packed.sorted_indices][None] for s in states]
-        hx = tuple(ordered) if name == "lstm" else ordered[0]
+        hx = ordered[0]
         weights = [t.eye(z.shape[2], dtype=z.dtype), U, *biases]
         out = run_it(packed.data, packed.batch_sizes, hx, weights, bool(biases), 1, 0.0, False, False)[0]
         made = t.nn.utils.rnn.PackedSequence(out, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return t.nn.utils.rnn.pad_packed_sequence(made, batch_first=True, total_length=z.shape[1])[0]
 
     return run
+
+
+def _lstm(t: Any, z: Any, U: Any, h0: Any, c0: Any, mask: Any) -> Any:
+    """PyTorch's LSTMCell step by step, for h and c of all steps."""
+    start = [t.zeros(len(z), U.shape[1], dtype=z.dtype) if s is None else s for s in (h0, c0)]
+    alive = t.ones(z.shape[:2], dtype=z.dtype) if mask is None else mask
+    (h, c), made = start, []
+    for k in range(z.shape[1]):
+        if k:
+            h, c = (t.where(alive[:, k - 1, None] != 0, s, first) for s, first in zip((h, c), start, strict=True))
+        h, c = (s * alive[:, k, None] for s in t._VF.lstm_cell(z[:, k], (h, c), t.eye(z.shape[2], dtype=z.dtype), U))
+        made.append((h, c))
+    return tuple(t.stack(states, dim=1) for states in zip(*made, strict=True))
 
 
 def _ctc(t: Any, logits: Any, labels: Any, inputs: Any, lengths: Any, weights: Any, *, blank: int) -> Any:
@@ -247,7 +271,8 @@ TABLE: dict[str, Any] = {
     "rmsnorm": lambda t, x, gamma, eps: t.nn.functional.rms_norm(x, x.shape[-1:], gamma, eps),
     "embedding": lambda t, indices, E: t.nn.functional.embedding(indices, E),
     "attention": _attention,
-    **{name: _scan(name) for name in ("rnn", "lstm", "gru")},
+    **{name: _scan(name) for name in ("rnn", "gru")},
+    "lstm": _lstm,
     "stop_gradient": lambda t, x: x.detach(),
     "ctc": _ctc,
     **images_torch.EQUIVALENTS,
@@ -256,6 +281,7 @@ TABLE: dict[str, Any] = {
     "huber": _pointwise_loss("huber_loss"),
     "smooth_l1": _pointwise_loss("smooth_l1_loss"),
     "focal": _focal,
+    "softmax_focal": _softmax_focal,
     "dice": _dice,
     "cosine_similarity": lambda t, x1, x2, eps: t.nn.functional.cosine_similarity(x1, x2, dim=-1, eps=eps),
     "cosine_embedding": _cosine_embedding,
@@ -281,6 +307,7 @@ OTHERWISE: dict[tuple[str, str], str] = {
     **{(name, "all weights 0"): _NOTHING for name in ("smooth_l1", "focal", "dice", "negative_sampling")},
     **{(name, "all weights 0"): _NOTHING for name in ("cosine_embedding", "contrastive", "ctc")},
     ("softmax_cross_entropy", "all ignored"): _NOTHING,
+    ("softmax_focal", "all ignored"): _NOTHING,
     ("softmax_cross_entropy_soft", "all weights 0"): _NOTHING,
     (
         "power",
@@ -293,7 +320,7 @@ OTHERWISE: dict[tuple[str, str], str] = {
     ("slice", "backwards"): "PyTorch has no negative steps",
     **{
         (name, f"{prefix}{label}"): "PyTorch's sequences begin at the first step and have no gaps"
-        for name, prefix in (("rnn", ""), ("rnn", "relu, "), ("lstm", ""), ("gru", ""))
+        for name, prefix in (("rnn", ""), ("rnn", "relu, "), ("gru", ""))
         for label in ("padded in front, initial state", "two sequences in a row")
     },
 }

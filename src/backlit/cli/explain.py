@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from backlit.cli import show
 from backlit.cli.commands import Explain
 from backlit.cli.jobs import Job, reopened
 from backlit.cli.options import Answer
 from backlit.core.i18n import say
 from backlit.glass.explain import MARKS, find
-from backlit.glass.receipts import Entry, Receipt, Term, short
+from backlit.glass.receipts import Entry, Receipt, Term, short, together, values_of
 from backlit.glass.trace import Trace
 from backlit.glass.walk import Walk
 from backlit.train.run import Run
@@ -67,11 +69,11 @@ def _panel(receipt: Receipt, names: dict[Entry, str]) -> Any:
 
 
 def _terms(receipt: Receipt) -> Any:
-    most = max(abs(t.value) for t in receipt.terms)
+    most = float(np.max(np.abs(values_of(receipt.terms))))
     shown = [t for t in receipt.terms[:TERMS] if t.value] or receipt.terms[:1]
     rows = [_row(term, most) for term in shown]
     if rest := receipt.terms[len(shown) :]:
-        value, share = sum(t.value for t in rest), sum(t.share for t in rest)
+        value, share = together(rest)
         rows.append((f"… {len(rest)}", short(value), f"{share:.1%}", bar(value, max(most, abs(value))), ""))
     return show.table(say("explain_terms").split("|"), rows, words=2)
 

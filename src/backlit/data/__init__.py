@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backlit.data.arrays import from_arrays
+    from backlit.data.buckets import Buckets
     from backlit.data.catalogue import NAMES, load
     from backlit.data.dataset import Dataset
     from backlit.data.files import from_csv, from_npz, read_inputs
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "arrays": "from_arrays",
+    "buckets": "Buckets",
     "catalogue": "NAMES load",
     "dataset": "Dataset",
     "files": "from_csv from_npz read_inputs",
@@ -46,6 +48,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "NAMES",
     "ArrayPreprocessing",
+    "Buckets",
     "Dataset",
     "Padded",
     "Preprocessing",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -20,9 +21,9 @@ Pair: TypeAlias = tuple[Array, Array]
 class Dataset:
     """A data set, split and ready for a model.
 
-    Inputs are ``X[N, …]`` float32: ``X[N, F]`` of a table, ``X[N, H, W, C]`` of images. Targets are int64 labels
-    ``y[N]`` counted from 0, or for regression float32 ``y[N, K]``, standardised; ``target.to_units`` turns
-    predictions back.
+    Inputs are ``X[N, …]`` float32: ``X[N, F]`` of a table, ``X[N, H, W, C]`` of images, ``X[N, T, 1]`` of sounds.
+    Targets are int64 labels ``y[N]`` counted from 0 (``y[N, H, W]``, one a pixel, where images are segmented), or for
+    regression float32 ``y[N, K]``, standardised; ``target.to_units`` turns predictions back.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Dataset:
 
     target: Target
     remarks: tuple[Remark, ...] = ()
+    groups: Mapping[str, Array] = field(default_factory=dict)
+    """Part -> the name of who or what each of its samples comes from, ``[N]``; empty where that is not known."""
 
     @property
     def task(self) -> str:

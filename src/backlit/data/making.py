@@ -33,11 +33,13 @@ class Raw:
     """Columns of a table that are categories though they hold numbers."""
 
     remarks: Sequence[Remark] = field(default_factory=tuple)
+    groups: Array | None = None
+    """Who or what each row comes from, by name."""
 
     @property
     def labels(self) -> Array | None:
-        """Labels to split in proportion; None for quantities."""
-        return self.y if self.classes else None
+        """Labels to split in proportion; None for quantities and for masks."""
+        return self.y if self.classes and self.y.ndim == 1 else None
 
 
 def make(name: str, raw: Raw, given: Parts, how: Remark, *, seed: int = 0, size: int | None = None) -> Dataset:
@@ -57,7 +59,8 @@ def make(name: str, raw: Raw, given: Parts, how: Remark, *, seed: int = 0, size:
     used = raw.X[np.concatenate(parts)] if isinstance(raw.X, Table) else raw.X
     split = (*_said_of_split(given, how), *_said_of_size(given, parts, seed))
     remarks = (*raw.remarks, *split, *said, *fitted.about(), *fitted.remarks(used), *target.remarks())
-    return Dataset(name, train, validation, test, fitted.features, fitted, target, remarks)
+    groups = {} if raw.groups is None else {part: raw.groups[rows] for part, rows in parts._asdict().items()}
+    return Dataset(name, train, validation, test, fitted.features, fitted, target, remarks, groups)
 
 
 def _fitted(raw: Raw, parts: Parts) -> tuple[Preprocessing, tuple[Remark, ...]]:

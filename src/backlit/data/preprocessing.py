@@ -131,7 +131,12 @@ def mixed_columns(table: Table, marks: Mapping[str, str | None], categories: Col
     return chain.from_iterable(mixed(table, name) for name in texts)
 
 
-SCALINGS = {"unscaled": "note_unscaled", "standardised": "note_standardised", "pixels": "note_pixels"}
+SCALINGS = {
+    "unscaled": "note_unscaled",
+    "standardised": "note_standardised",
+    "pixels": "note_pixels",
+    "waveform": "note_waveform",
+}
 """Message keys by what a scaler does to arrays."""
 
 
@@ -193,6 +198,11 @@ class ArrayPreprocessing(Preprocessing):
 def pixels(shape: Shape, most: float) -> ArrayPreprocessing:
     """Divide by the greatest value a pixel can have."""
     return ArrayPreprocessing(shape, index_names("pixel", shape), Scaler((0.0,), (float(most),)), "pixels")
+
+
+def waveform(shape: Shape, most: float) -> ArrayPreprocessing:
+    """Divide by the greatest size that a sample of sound can have."""
+    return ArrayPreprocessing(shape, index_names("sample", shape), Scaler((0.0,), (float(most),)), "waveform")
 
 
 def index_names(stem: str, shape: Shape) -> tuple[str, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+import tarfile
+import wave
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -15,7 +18,7 @@ from backlit.data import sources
 from backlit.data.cells import numbers
 from backlit.data.dataset import Dataset
 from backlit.data.making import Raw, make
-from backlit.data.preprocessing import Preprocessing, pixels
+from backlit.data.preprocessing import Preprocessing, pixels, waveform
 from backlit.data.remarks import remark
 from backlit.data.splits import Parts, amount, draw, last
 from backlit.data.table import Table, parse_csv
@@ -150,6 +153,50 @@ def bike_sharing() -> Published:
     return Published(raw, np.arange(len(raw.y)) >= len(raw.y) - 504, 0.1, "how_time", in_order=True)
 
 
+def fsdd() -> Published:
+    """3,000 spoken digits of six speakers, 8 kHz: Jackson et al., Free Spoken Digit Dataset, Zenodo (CC BY-SA 4.0).
+
+    X[N, 8000, 1], each recording in the middle of a second; ``groups`` are the speakers. The official split: recordings
+    0-4 of every digit and speaker test.
+    """
+    found = sorted(sounds(sources.read("fsdd/recordings.tar.gz")))
+    digit, speaker, index = np.array([name.split("_") for name, _ in found]).T
+    X = np.stack([centred(sound, 8_000) for _, sound in found])[..., None]
+    cut = sum(len(sound) > 8_000 for _, sound in found)
+    remarks = remark("note_recordings", count=cut), remark("note_speakers")
+    raw = Raw(X, digit.astype(np.uint8), "digit", DIGITS, lambda _: waveform((8_000, 1), 32_768), (), remarks, speaker)
+    return Published(raw, index.astype(int) < 5, 0.1, "how_recordings")
+
+
+def sounds(archive: bytes) -> Iterator[tuple[str, Array]]:
+    """(file name without ``.wav``, int16 samples) of each sound, mono and 16 bit, in a tar archive."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            if member.name.endswith(".wav") and (file := tar.extractfile(member)) is not None:
+                with wave.open(io.BytesIO(file.read())) as sound:
+                    yield PurePosixPath(member.name).stem, np.frombuffer(sound.readframes(-1), "<i2")
+
+
+def centred(sound: Array, length: int) -> Array:
+    """The middle of ``sound[T]``, or ``sound`` with zeros around it: ``[length]``."""
+    sound = sound[max(0, len(sound) - length) // 2 :][:length]
+    before = (length - len(sound)) // 2
+    return np.pad(sound, (before, length - len(sound) - before))
+
+
+def dsb2018_nuclei() -> Published:
+    """334 grey images, 256x256, of nuclei of cells, with masks y[N, 256, 256]: 1 where a nucleus is (CC0).
+
+    Caicedo et al., Nucleus segmentation across imaging experiments, Nature Methods 16, 2019 (BBBC038, a subset). Images
+    267-333 test, 240-266 validate.
+    """
+    with np.load(io.BytesIO(sources.read("dsb2018_nuclei/stage1_train_256.npz"))) as stored:
+        X, y = stored["images"][..., None], (stored["labels"] > 0).astype(np.uint8)
+    classes, size = ("background", "nucleus"), (256, 256, 1)
+    raw = Raw(X, y, "pixel", classes, _pixels(size, 255), remarks=(remark("note_nuclei"),))
+    return Published(raw, np.arange(len(X)) >= 267, 27, "how_last_images", in_order=True)
+
+
 def _csv(path: str, names: tuple[str, ...] | None = None) -> Table:
     table = parse_csv(sources.read(path), path, header=names is None)
     return Table(names, table.cells, table.lines, path) if names else table
@@ -169,6 +216,7 @@ READERS: Mapping[str, Callable[[], Published]] = {
     reader.__name__: reader
     for reader in (
         digits, mnist, fashion_mnist, cifar10, california_housing, wine_quality, wine_quality_white, bike_sharing,
+        fsdd, dsb2018_nuclei,
     )
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ class Padded:
     """N sequences as arrays of the length T of the longest, or of one asked for.
 
     >>> p = bl.data.pad(sequences, labels=tags)
-    >>> bl.fit(model, ((p.X, p.mask), p.y), loss=bl.SoftmaxCrossEntropy(ignore=-1))
+    >>> bl.fit(model, ((p.X, p.mask), p.y), loss=bl.SoftmaxCrossEntropy(ignore=-1), buckets=True)
     """
 
     X: Array

@@ -37,6 +37,9 @@ class Source:
     origin: tuple[str, int] | None = None
     """For the CIFAR-10 subset: member of the original archive, and how many records of it."""
 
+    made_from: str = ""
+    """Message key: what it was made from, where nobody offers it in this form."""
+
     @property
     def forms(self) -> dict[str, str]:
         """Relative path -> SHA-256 of each form the file may have."""
@@ -104,6 +107,16 @@ FILES = _table(
         "659d419fff887f225bf977d20520bb64a64cae203e460087f809721d4430ba27",
         f"{_WINE}winequality-white.csv",
     ),
+    Source(
+        "fsdd/recordings.tar.gz",
+        "2d178c1fd9c2a4522b8dcc3c360c6c86bdfd4e1904a9d1f4bc79ce603d24cbf2",
+        made_from="origin_fsdd",
+    ),
+    Source(
+        "dsb2018_nuclei/stage1_train_256.npz",
+        "4f450300668f14febdda0d4d4af6d50fccd31bc320f6266898df2aba5d034a83",
+        made_from="origin_nuclei",
+    ),
     Source("names/names.txt", "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d", _NAMES),
     Source("tiny_shakespeare/input.txt", "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed", _PLAYS),
 )  # fmt: skip
@@ -150,9 +163,7 @@ def _present(source: Source) -> Iterator[tuple[Path, str]]:
 
 def _downloaded(source: Source) -> tuple[Path, str]:
     if not source.url:
-        member, count = source.origin or ("", 0)
-        origin = say("origin_cifar10", member=f"cifar-10-batches-bin/{member}", count=f"{count:,}")
-        raise _absent(source, say("data_not_offered", origin=origin))
+        raise _absent(source, say("data_not_offered", origin=_origin(source)))
     import pooch
 
     path, checksum = source.download
@@ -162,6 +173,14 @@ def _downloaded(source: Source) -> tuple[Path, str]:
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; ValueError: another checksum
         raise _absent(source, say("data_download_failed", url=source.url, error=type(error).__name__)) from error
     return file, checksum
+
+
+def _origin(source: Source) -> str:
+    """What a file that nobody offers was made from."""
+    if source.made_from:
+        return say(source.made_from)
+    member, count = source.origin or ("", 0)
+    return say("origin_cifar10", member=f"cifar-10-batches-bin/{member}", count=f"{count:,}")
 
 
 def _absent(source: Source, reason: str) -> FileError:

@@ -5,8 +5,8 @@ shapes without numbers. Bytes are those that a node at least moves, each array t
 makes written once:
 
 - forward reads the inputs and writes the outputs;
-- backward reads ∂L/∂(outputs) and what its rule's memory contract names, writes a gradient for each differentiable
-  input, and where a gradient meets an earlier one reads both and writes their sum;
+- backward reads the ∂L/∂(outputs) that come back and what its rule's memory contract names, writes a gradient for each
+  differentiable input, and where a gradient meets an earlier one reads both and writes their sum;
 - the update reads a parameter, its gradient and its state, and writes parameter and state.
 
 Their ratio is the arithmetic intensity in FLOP/B: where it is far below the FLOPs that the machine does in the time it

@@ -166,7 +166,7 @@ def _draw(name: str, shape: tuple[int, ...], seed: int, dtype: str) -> Array:
 
 def _target(loss: Loss, shape: tuple[int, ...], seed: int, dtype: str) -> Array:
     rng, shape = generator(seed, 0, "derive y"), () if loss.one_each else shape
-    if loss.name == "softmax_cross_entropy":
+    if loss.labels:
         return rng.integers(0, shape[-1], (SAMPLES, *shape[:-1]))
     if loss.unit_interval:
         return rng.integers(0, 2, (SAMPLES, *shape)).astype(dtype)

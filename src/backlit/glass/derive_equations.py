@@ -18,7 +18,7 @@ from backlit.core.types import Array
 from backlit.glass.derive_matrix import Matrix, matrix_form
 from backlit.glass.derive_simplify import facts, simplified, slope, whole
 from backlit.glass.derive_symbols import Mark, Printer, Symbols
-from backlit.glass.explain import positions, shares
+from backlit.glass.explain import positions, received, shares
 from backlit.glass.trace import Trace
 from backlit.graph.graph import Node, differentiable_positions
 from backlit.rules import Rule
@@ -250,8 +250,7 @@ class Equations:
     def _arrays(self, node: Node, rule: Rule) -> dict[str, Any]:
         inputs = [None if i is None else self.trace.values[i] for i in node.inputs]
         found = bind(rule, inputs, [self.trace.values[o] for o in node.outputs], node.attributes)
-        outputs = zip(rule.outputs, node.outputs, strict=True)
-        found |= {f"d{o}": self.trace.grads[v] for o, v in outputs if v in self.trace.grads}
+        found |= received(self.trace, node)
         if rule.moves:
             found["source"] = positions(node, inputs)
         return found | shares(self.trace, node)

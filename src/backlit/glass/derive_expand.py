@@ -77,7 +77,7 @@ def _trace(trace: Trace, node: Node) -> Trace:
     leaves = {i: builder.input(n, trace.values[i].shape, trace.values[i].dtype.name) for i, n in named.items()}
     assert rule.expand is not None
     result = rule.expand(functions, *(leaves.get(i or "") for i in node.inputs), **node.attributes)
-    graph = builder.graph((result,))
+    graph = builder.graph(result if isinstance(result, tuple) else (result,))
     return of_graph(graph, {n: trace.values[i] for i, n in named.items()} | dict(graph.constants))
 
 

@@ -249,6 +249,7 @@ def facts(rule: Rule, arrays: Mapping[str, Any], known: Mapping[str, float]) -> 
     """Besides the ``known`` numbers: absent inputs, neutral attributes, and the axes of starred indices."""
     numbers = dict(known) | {n: whole(v) for n, v in rule.absent.items() if _is_absent(arrays.get(n), v)}
     numbers |= {n: arrays[n] for n in rule.attributes if n != "axis" and _neutral(arrays[n])}
+    numbers |= {d: 0 for o in rule.differentiated if isinstance(arrays.get(d := f"d{o}"), int)}  # none comes back
     decides = {
         n: a
         for n, a in arrays.items()

@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,8 @@ from backlit.core.types import Array
 from backlit.engines import reference
 from backlit.glass import symbols
 from backlit.glass.derive_simplify import facts, simplified
-from backlit.glass.receipts import Entry, Index, Receipt, Term, short, total
-from backlit.glass.terms import Part, parts
+from backlit.glass.receipts import Entry, Index, Receipt, Term, Terms, short, total
+from backlit.glass.terms import Part, parts, values_of
 from backlit.glass.trace import Trace
 from backlit.graph.graph import Node, differentiable_positions
 from backlit.rules import Rule
@@ -86,7 +87,7 @@ class _Use:
     def rule(self) -> Rule:
         return rules.get(self.node.rule)
 
-    @property
+    @cached_property
     def names(self) -> dict[str, str]:
         """The rule's names -> names in the graph."""
         inputs = zip(self.rule.inputs, self.node.inputs, strict=False)
@@ -98,9 +99,7 @@ class _Use:
         """Everything the formula may name: inputs, outputs, attributes, and the gradients of the outputs."""
         inputs = [None if i is None else trace.values[i] for i in self.node.inputs]
         bound = bind(self.rule, inputs, [trace.values[o] for o in self.node.outputs], self.node.attributes)
-        outputs = zip(self.rule.outputs, self.node.outputs, strict=True)
-        bound |= {f"d{local}": trace.grads[name] for local, name in outputs if name in trace.grads}
-        return bound | shares(trace, self.node)
+        return bound | received(trace, self.node) | shares(trace, self.node)
 
     def formula(self, trace: Trace) -> Formula:
         """The rule's formula as it is shown for this call: without what is absent or neutral in it."""
@@ -113,6 +112,13 @@ class _Use:
         if local in self.names:
             return Entry("value", self.names[local], index)
         return Entry("grad", self.names[local.removeprefix("d")], index)
+
+
+def received(trace: Trace, node: Node) -> dict[str, Any]:
+    """``d<output>`` -> the gradient that comes back to the node there; 0 for an output that none comes back to."""
+    outputs = dict(zip(rules.get(node.rule).outputs, node.outputs, strict=True))
+    found: dict[str, Any] = {f"d{o}": trace.grads[name] for o, name in outputs.items() if name in trace.grads}
+    return ({f"d{o}": 0 for o in rules.get(node.rule).differentiated} | found) if found else {}
 
 
 def shares(trace: Trace, node: Node) -> dict[str, Array]:
@@ -184,9 +190,10 @@ def _leaf(entry: Entry, value: Any) -> Receipt:
 
 def _receipt(trace: Trace, entry: Entry, uses: list[_Use], value: Any, recompute: Callable[[], Any]) -> Receipt:
     """The receipt of an entry that is the sum of the formulas of ``uses``."""
-    found = [(use, part) for use in uses for part in _parts(trace, use, entry)]
-    exact = total(part.value for _, part in found)
-    terms = [_term(use, part, exact, several=len(uses) > 1) for use, part in found]
+    found = [(use, _parts(trace, use, entry)) for use in uses]
+    values = np.concatenate([values_of(parts) for _, parts in found])
+    exact = total(values.tolist())
+    terms = _terms(found, values, exact)
     return Receipt(
         entry=entry,
         rule=" + ".join(use.node.rule for use in uses),
@@ -194,7 +201,7 @@ def _receipt(trace: Trace, entry: Entry, uses: list[_Use], value: Any, recompute
         latex=_joined([use.formula(trace).latex(symbols.latexes(use.names)) for use in uses]),
         numbers=_numbers(entry, terms, exact),
         value=value,
-        terms=tuple(sorted(terms, key=lambda t: -abs(t.value))),
+        terms=terms,
         exact=exact,
         recompute=recompute,
     )
@@ -206,7 +213,25 @@ def _joined(lines: list[str]) -> str:
     return f"{target} = " + " + ".join(line.split(" = ", 1)[1] for line in lines)
 
 
-def _parts(trace: Trace, use: _Use, entry: Entry) -> list[Part]:
+def _terms(found: Sequence[tuple[_Use, Sequence[Part]]], values: Array, exact: float) -> Terms:
+    """The terms of all uses, largest first, each made when it is looked at."""
+    order = np.argsort(-np.abs(values), kind="stable")
+    starts = np.cumsum([0, *(len(parts) for _, parts in found)])
+
+    def make(rank: int) -> Term:
+        number = int(order[rank])
+        which = int(np.searchsorted(starts, number, side="right")) - 1
+        use, parts = found[which]
+        return _term(use, parts[number - int(starts[which])], exact, several=len(found) > 1)
+
+    return Terms(values[order], _shares(values[order], exact), make)
+
+
+def _shares(values: Array, total: float) -> Array:
+    return np.where(values != 0, values / total, 0.0) if total else np.zeros_like(values)
+
+
+def _parts(trace: Trace, use: _Use, entry: Entry) -> Sequence[Part]:
     if use.rule.moves:
         return _moved(trace, use, entry)
     arrays = use.arrays(trace)
@@ -275,9 +300,9 @@ def _place(at: Any) -> str:
     return ",".join(map(str, at)) if isinstance(at, tuple) else str(at)
 
 
-def _numbers(entry: Entry, terms: list[Term], exact: float) -> str:
+def _numbers(entry: Entry, terms: Sequence[Term], exact: float) -> str:
     """The formula with numbers: the largest terms as products where they are products, then the sum."""
-    largest = sorted(terms, key=lambda t: -abs(t.value))[:3]
+    largest = terms[:3]
     shown = " + ".join(_product(t) for t in largest)
     rest = f" + … ({len(terms)})" if len(terms) > len(largest) else ""
     return f"{entry} = {shown}{rest} = {short(exact)}" if terms else f"{entry} = {short(exact)}"

@@ -20,7 +20,7 @@ from backlit.graph.symbolic import Symbolic
 def opened(trace: Trace, name: str) -> Trace:
     """The trace of the inside of the node that made the value ``name`` (an entry's index is ignored).
 
-    The rule's ``expand`` is staged on the node's inputs, which keep their names. Its output y is followed by
+    The rule's ``expand`` is staged on the node's inputs, which keep their names. Its outputs y are followed by
     ``Σ y ∂L/∂y``, with the ∂L/∂y of the whole step, so that every gradient inside is that of the step's loss. A value
     inside differs from the fused one by rounding only. UnknownNameError for a value that does not exist, InputError for
     one that is given, or whose rule has no smaller ones.
@@ -34,7 +34,8 @@ def opened(trace: Trace, name: str) -> Trace:
     builder, env = Builder(dtype=trace.values[value].dtype.name), dict[str, Array]()
     leaves = list(_leaves(builder, trace, node, env))
     made = rules.get(node.rule).expand(functions, *leaves, **node.attributes)  # type: ignore[misc]
-    graph = builder.graph((_weighted(trace, node, made), made))
+    outputs = made if isinstance(made, tuple) else (made,)
+    graph = builder.graph((_weighted(trace, node, outputs), *outputs))
     return of_graph(graph, env | dict(graph.constants), step=trace.step, opened=node.name)
 
 
@@ -48,9 +49,14 @@ def _leaves(builder: Builder, trace: Trace, node: Node, env: dict[str, Array]) -
         yield None if name is None else known[name]
 
 
-def _weighted(trace: Trace, node: Node, made: Any) -> Any:
+def _weighted(trace: Trace, node: Node, outputs: tuple[Any, ...]) -> Any:
     """Σ y ∂L/∂y, whose gradient by y is ∂L/∂y; just y where it is the loss itself."""
-    if node.name == trace.graph.outputs[0] or node.name not in trace.grads:
-        return made if made.shape == () else functions.apply("sum", made, name="total")
-    weighted = functions.apply("mul", made, np.asarray(trace.grads[node.name]), name="weighted")
-    return functions.apply("sum", weighted, name="total")
+    kept = rules.get(node.rule).differentiated or rules.get(node.rule).outputs
+    names = (name for name, local in zip(node.outputs, rules.get(node.rule).outputs, strict=True) if local in kept)
+    reached = [(y, name) for y, name in zip(outputs, names, strict=False) if name in trace.grads]
+    if node.name == trace.graph.outputs[0] or not reached:
+        return outputs[0] if outputs[0].shape == () else functions.apply("sum", outputs[0], name="total")
+    (first, name), *more = reached
+    weighted = functions.apply("mul", first, np.asarray(trace.grads[name]), name="weighted")
+    total = functions.apply("sum", weighted, name="total")
+    return sum((functions.apply("sum", y * np.asarray(trace.grads[name])) for y, name in more), total)

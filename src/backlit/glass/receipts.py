@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from backlit.core.i18n import say
+from backlit.core.types import Array
 
 Index = tuple[int, ...]
 
@@ -50,6 +51,45 @@ class Term:
         return f"{self.label:12} {short(self.value):>12} {self.share:>8.1%}  {factors}".rstrip()
 
 
+class Terms(Sequence[Term]):
+    """Terms whose values and shares are known, each made when it is looked at: there may be tens of thousands."""
+
+    def __init__(self, values: Array, shares: Array, make: Callable[[int], Term]) -> None:
+        self.values, self.shares, self._make = values, shares, make
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, number: int) -> Term: ...
+    @overload
+    def __getitem__(self, number: slice) -> Terms: ...
+    def __getitem__(self, number: int | slice) -> Term | Terms:
+        kept = range(len(self))[number]
+        if isinstance(kept, int):
+            return self._make(kept)
+        return Terms(self.values[number], self.shares[number], lambda k: self._make(kept[k]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Terms({len(self)})"
+
+
+def values_of(terms: Sequence[Term]) -> Array:
+    """The value of each term."""
+    return terms.values if isinstance(terms, Terms) else np.array([t.value for t in terms])
+
+
+def together(terms: Sequence[Term]) -> tuple[float, float]:
+    """(value, share) of terms taken together."""
+    shares = terms.shares if isinstance(terms, Terms) else [t.share for t in terms]
+    return float(sum(values_of(terms))), float(sum(shares))
+
+
 @dataclass(frozen=True)
 class Step:
     """One line of an optimizer: ``m = beta1 * m + (1 - beta1) * g``, the same in numbers, and its value in float64."""
@@ -76,7 +116,7 @@ class Receipt:
     """The formula with this run's operands."""
     value: Any
     """The stored number, a NumPy scalar in the run's precision."""
-    terms: tuple[Term, ...]
+    terms: Sequence[Term]
     """Terms of the sum, those that matter most first."""
     exact: float
     """The formula in float64 on the stored operands."""
@@ -99,14 +139,18 @@ class Receipt:
         """|stored - exact| in units of the last place of the largest term: what the run's precision took."""
         if self.value.dtype.kind != "f":
             return 0.0
-        largest = max(abs(self.exact), abs(float(self.value)), self.scale, *(abs(t.value) for t in self.terms))
+        largest = max(abs(self.exact), abs(float(self.value)), self.scale, *np.abs(values_of(self.terms)))
         unit = np.spacing(np.asarray(largest, self.value.dtype))
         return abs(float(self.value) - self.exact) / float(unit) if unit else 0.0
 
     @property
     def rests_on(self) -> tuple[Entry, ...]:
         """The entries it is computed from, those of the largest terms first."""
-        return tuple(dict.fromkeys(e for t in self.terms for e, _ in t.operands))
+        return tuple(dict.fromkeys(self.operands()))
+
+    def operands(self) -> Iterator[Entry]:
+        """The entries that the terms are computed from, term by term."""
+        return (e for t in self.terms for e, _ in t.operands)
 
     def as_dict(self) -> dict[str, Any]:
         """The receipt as JSON values."""
@@ -129,11 +173,8 @@ class Receipt:
         shown = [f"  {t}" for t in self.terms[:limit]]
         rest = self.terms[limit:]
         if rest:
-            more = sum(t.share for t in rest)
-            shown.append(
-                "  "
-                + say("receipt_more", count=len(rest), value=short(sum(t.value for t in rest)), share=f"{more:.1%}")
-            )
+            value, share = together(rest)
+            shown.append("  " + say("receipt_more", count=len(rest), value=short(value), share=f"{share:.1%}"))
         ending = self.verdict()
         return [f"{self.entry} = {short(self.value)}", *(f"  {line}" for line in self.working()), *shown, f"  {ending}"]
 

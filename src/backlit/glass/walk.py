@@ -82,12 +82,12 @@ def _towards_loss(trace: Trace, receipt: Receipt) -> Entry | None:
     if receipt.entry.kind == "value":
         return None
     loss = trace.graph.outputs[0]
-    found = next((e for e in receipt.rests_on if e.kind in ("grad", "given")), None)
+    found = next((e for e in receipt.operands() if e.kind in ("grad", "given")), None)
     return Entry("value", loss, ()) if found is not None and found.name == loss else found
 
 
 def _towards_data(data: frozenset[str], receipt: Receipt) -> Entry | None:
-    return next((e for e in receipt.rests_on if e.kind == "value" and e.name in data), None)
+    return next((e for e in receipt.operands() if e.kind == "value" and e.name in data), None)
 
 
 def _from_data(trace: Trace) -> frozenset[str]:

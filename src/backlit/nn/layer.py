@@ -95,8 +95,10 @@ class Layer:
         return type(self).__name__.lower()
 
     def __call__(self, *inputs: Any) -> Symbolic:
-        """Stage the layer on symbolic values. InputError on anything else: arrays go through a model."""
+        """Stage the layer on symbolic values. InputError on anything else: arrays go through a model, tuples apart."""
         builder = builder_of(*inputs)
+        if any(isinstance(i, tuple | list) and builder_of(*i) is not None for i in inputs):
+            raise InputError("layer_tuple", where=self.name or self.kind, got=", ".join(map(_brief, inputs)))
         if builder is None:
             came = ", ".join(type(i).__name__ for i in inputs)
             raise InputError("layer_on_array", where=self.name or self.kind, got=came)
@@ -123,6 +125,13 @@ class Layer:
             if value != f.default:
                 found.append(repr(value) if by_place else f"{f.name}={value!r}")
         return found
+
+
+def _brief(given: Any) -> str:
+    """``lstm1.a``, or ``(lstm1.a, (lstm1.last, lstm1.last_c))``."""
+    if isinstance(given, tuple | list):
+        return f"({', '.join(map(_brief, given))})"
+    return given.name if isinstance(given, Symbolic) else type(given).__name__
 
 
 def activation_name(choice: str | None) -> str | None:

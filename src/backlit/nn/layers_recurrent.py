@@ -63,7 +63,11 @@ class Recurrent(Layer):
     refused (InputError BL122).
 
     ``state`` is the initial state, 0 unless given: one h0[N, units] (for LSTM h0 and c0) for each part, in a row:
-    layer by layer, forward before backward.
+    layer by layer, forward before backward. With ``return_state`` the layer gives (output, state), the state after the
+    last step in that same row, which another layer of the same kind begins with; gradients flow back through it::
+
+        seen, state = bl.LSTM(64, return_state=True)(x)  # an encoder
+        said = bl.LSTM(64)(y, state=state)  # its decoder
 
     Truncated backpropagation through time: ``truncate=k`` cuts the gradient at every k-th step; values do not change.
     ``stateful=N`` carries the state of N sequences from each training batch of N to the next, without gradient: row i
@@ -79,6 +83,7 @@ class Recurrent(Layer):
     layers: int = field(default=1, kw_only=True)
     truncate: int | None = field(default=None, kw_only=True)
     stateful: int | None = field(default=None, kw_only=True)
+    return_state: bool = field(default=False, kw_only=True)
 
     takes = None
     rule: ClassVar[str] = ""
@@ -93,22 +98,24 @@ class Recurrent(Layer):
         if self.stateful is not None and self.bidirectional:
             raise InputError("stateful_backward", where=where, got="bidirectional=True")
 
-    def __call__(self, *inputs: Any, state: Any = None) -> Symbolic:
+    def __call__(self, *inputs: Any, state: Any = None) -> Any:
         if not 1 <= len(inputs) <= 2:
             raise InputError("layer_inputs", where=self.name or self.kind, expected="1 | 2", got=str(len(inputs)))
         given = () if state is None else tuple(state) if isinstance(state, tuple | list) else (state,)
         return super().__call__(*inputs, *[None] * (2 - len(inputs)), *given)
 
-    def stage(self, scope: Scope, *inputs: Symbolic) -> Symbolic:
+    def stage(self, scope: Scope, *inputs: Symbolic) -> Any:
+        """The output, or (output, state of every part after its last step)."""
         x, mask, *given = inputs
         self._check(scope, x, mask, given)
-        states, ends = iter(given), list[Symbolic]()
+        states, ends, state = iter(given), list[Symbolic](), list[Symbolic]()
         for part in self._parts(scope):
             made = [self._direction(place, x, mask, states, backwards=k == 1) for k, place in enumerate(part)]
-            x, ends = _beside(scope, part, [a for a, _ in made]), [end for _, end in made]
-        if self.return_sequences:
-            return x
-        return ends[0] if len(ends) == 1 else scope.node("last", "concatenate", *ends, axis=-1)
+            x, ends = _beside(scope, part, [a for a, _ in made]), [end[0] for _, end in made if end]
+            state += (s for _, end in made for s in end)
+        if not self.return_sequences:
+            x = ends[0] if len(ends) == 1 else scope.node("last", "concatenate", *ends, axis=-1)
+        return (x, tuple(state)) if self.return_state else x
 
     def _check(self, scope: Scope, x: Symbolic, mask: Symbolic | None, given: Sequence[Symbolic]) -> None:
         if x.ndim != 3:
@@ -128,29 +135,32 @@ class Recurrent(Layer):
 
     def _direction(
         self, scope: Scope, x: Symbolic, mask: Symbolic | None, states: Iterator[Symbolic], *, backwards: bool
-    ) -> tuple[Symbolic, Symbolic]:
-        """(outputs of all steps, output after the last step) of one part."""
+    ) -> tuple[Symbolic, list[Symbolic]]:
+        """(outputs of all steps, what is wanted of the state after the last step) of one part."""
         x = scope.node("reversed", "slice", x, index=BACKWARDS) if backwards else x
         mask = scope.node("mask", "slice", mask, index=BACKWARDS) if backwards and mask is not None else mask
         W = scope.parameter("W", (self.gates * self.units, x.shape[2]), PerGate(_XAVIER, self.gates))
         U = scope.parameter("U", (self.gates * self.units, self.units), PerGate(_ORTHOGONAL, self.gates))
         z = scope.node("z", "linear", x, W, scope.parameter("b", W.shape[:1], self._first_bias()))
         start = [next(states, None) for _ in self.states]
-        a = self._walk(scope, z, U, start, mask)
-        end = self._end(scope, a, mask)
-        return (scope.node("y", "slice", a, index=BACKWARDS) if backwards else a), end
+        a, made = self._walk(scope, z, U, start, mask)
+        ends = self._ends(scope, made, mask)
+        return (scope.node("y", "slice", a, index=BACKWARDS) if backwards else a), ends
 
     def _walk(
         self, scope: Scope, z: Symbolic, U: Symbolic, start: list[Symbolic | None], mask: Symbolic | None
-    ) -> Symbolic:
-        """The states h of all steps: in stretches where the gradient is truncated, from the carried state if any."""
+    ) -> tuple[Symbolic, list[Symbolic]]:
+        """(h of all steps, the states of the last stretch): stretches where the gradient is truncated, else one.
+
+        They begin with the carried state, if any.
+        """
         carried = self._carried(scope, z.shape[0])
         start = [c if s is None else s for c, s in zip(carried, start, strict=True)]
         steps, length = z.shape[1], self.truncate or z.shape[1]
         if length >= steps:
             made = self._scan(scope, z, U, start, mask)
             self._carry(scope, made)
-            return made[0]
+            return made[0], made
         hs = []
         for k, t in enumerate(range(0, steps, length), start=1):
             stretch = replace(scope, prefix=f"{scope.prefix}.stretch{k}")
@@ -158,7 +168,7 @@ class Recurrent(Layer):
             start = [functions.apply("stop_gradient", state[LAST]) for state in made]
             hs.append(made[0])
         self._carry(scope, made)
-        return scope.node("a", "concatenate", *hs, axis=1)
+        return scope.node("a", "concatenate", *hs, axis=1), made
 
     def _scan(
         self, scope: Scope, z: Symbolic, U: Symbolic, start: Sequence[Symbolic | None], mask: Symbolic | None
@@ -180,16 +190,14 @@ class Recurrent(Layer):
             held = scope.state(f"{name}_last", (self.stateful, self.units), Zeros())
             scope.builder.update(held, scope.node(f"{name}_last.next", "slice", state, index=LAST))
 
-    def _end(self, scope: Scope, a: Symbolic, mask: Symbolic | None) -> Symbolic:
-        """The output at the last step that counts."""
-        if self.return_sequences:
-            return a
+    def _ends(self, scope: Scope, states: list[Symbolic], mask: Symbolic | None) -> list[Symbolic]:
+        """At the last step that counts the whole state, or h alone; nothing where only the sequence is wanted."""
+        wanted = states if self.return_state else [] if self.return_sequences else states[:1]
+        named = list(zip(("last", "last_c"), wanted, strict=False))
         if mask is None:
-            return scope.node("last", "slice", a, index=LAST)
-        counts = functions.apply("where", functions.apply("not_equal", mask, 0.0), 1.0, 0.0)
-        after = functions.apply("pad", counts[:, 1:], widths=((0, 0), (0, 1)), value=0.0)
-        last = functions.reshape(counts * (1.0 - after), (*mask.shape, 1))
-        return scope.node("last", "sum", a * last, axis=1)
+            return [scope.node(name, "slice", state, index=LAST) for name, state in named]
+        last = _last(mask) if named else mask
+        return [scope.node(name, "sum", state * last, axis=1) for name, state in named]
 
     def _first_bias(self) -> Initializer:
         return Zeros()
@@ -251,6 +259,13 @@ class GRU(Recurrent):
 
 
 _XAVIER, _ORTHOGONAL = initializers.NAMED["xavier_uniform"], initializers.NAMED["orthogonal"]
+
+
+def _last(mask: Symbolic) -> Any:
+    """1 at the last step of every sequence, else 0: [N, T, 1]."""
+    counts = functions.apply("where", functions.apply("not_equal", mask, 0.0), 1.0, 0.0)
+    after = functions.apply("pad", counts[:, 1:], widths=((0, 0), (0, 1)), value=0.0)
+    return functions.reshape(counts * (1.0 - after), (*mask.shape, 1))
 
 
 def _inside(scope: Scope, part: str) -> Scope:

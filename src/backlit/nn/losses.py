@@ -169,6 +169,31 @@ class Focal(Loss):
 
 
 @dataclass(frozen=True)
+class SoftmaxFocal(Loss):
+    """Cross-entropy of softmax(logits) in which what is decided already counts little; labels are integers [N].
+
+    ``alpha`` are weights of the classes, C of them. Source: Lin et al.: Focal loss, ICCV 2017.
+    """
+
+    gamma: float = 2.0
+    alpha: Weights = None
+    ignore: int | None = None
+    """A label that does not count."""
+    refuses = ("softmax", "log_softmax", "sigmoid")
+    labels = True
+    rule = "softmax_focal"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", as_weights(self.alpha))
+
+    def node(
+        self, builder: Builder, output: Symbolic, target: Symbolic, weights: Symbolic | None
+    ) -> tuple[Symbolic, ...]:
+        given = constant_weights(self.alpha, builder.dtype)
+        return builder.add(self.rule, output, target, weights, given, name="loss", **self.attributes())
+
+
+@dataclass(frozen=True)
 class Dice(Loss):
     """1 - 2 |both| / (|found| + |wanted|) of masks, from logits, sample by sample; targets in [0, 1].
 
@@ -329,6 +354,7 @@ NAMED: dict[str, type[Loss]] = {
     "ctc": CTC,
     "smooth_l1": SmoothL1,
     "focal": Focal,
+    "softmax_focal": SoftmaxFocal,
     "dice": Dice,
     "cosine_similarity": CosineSimilarity,
     "cosine_embedding": CosineEmbedding,

@@ -18,7 +18,7 @@ from backlit.glass.cost import CostLedger, cost
 from backlit.glass.derive_numbers import number as latex_number
 from backlit.glass.derive_update import update_line
 from backlit.glass.flow import FlowLedger, flow
-from backlit.glass.receipts import Entry, Receipt, Step, short
+from backlit.glass.receipts import Entry, Receipt, Step, short, together
 from backlit.glass.trace import Trace
 from backlit.glass.walk import walk
 from backlit.report.charts import bars, histogram
@@ -188,10 +188,11 @@ def _terms(r: Receipt) -> str:
         return f"<p class=factors>{factors}</p>" if factors and not r.steps else ""
     rows = [(escape(t.label), number(t.value), _percent(t.share), _factors(t)) for t in r.terms[:TERMS]]
     rest = r.terms[TERMS:]
-    more = sum(t.value for t in rest), _percent(sum(t.share for t in rest))
     below = ""
     if rest:
-        below = f"<p class=note>{both('receipt_more', count=len(rest), value=number(more[0], 6), share=more[1])}</p>"
+        value, share = together(rest)
+        more = both("receipt_more", count=len(rest), value=number(value, 6), share=_percent(share))
+        below = f"<p class=note>{more}</p>"
     return table(columns("report_term_columns"), rows, texts=(0, 3)) + below
 
 

@@ -64,15 +64,15 @@ class BesideError(FormulaError):
     """A calculated index lies beside its array: the term that it stands in is left out."""
 
 
-_POSITION: list[ast.expr] = [ast.Starred(ast.Name("p"))]
-_BINARY: dict[type, Any] = {
+POSITION: list[ast.expr] = [ast.Starred(ast.Name("p"))]
+BINARY: dict[type, Any] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
-_COMPARE: dict[type, Any] = {
+COMPARE: dict[type, Any] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -80,7 +80,7 @@ _COMPARE: dict[type, Any] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
-_TRUTH = (ast.Compare, ast.BoolOp)
+TRUTH = (ast.Compare, ast.BoolOp)
 _PLAIN: dict[str, Any] = {"abs": abs, "max": max, "min": min}
 
 
@@ -168,7 +168,7 @@ class Evaluation(ast.NodeVisitor):
     def _references(self, formula: Formula) -> Iterator[tuple[list[ast.expr], Array]]:
         named = [(_items(formula), formula.target)]
         named += [(subscripts(n), _name(n)) for n in ast.walk(formula.expression) if isinstance(n, ast.Subscript)]
-        named += [(_POSITION, name) for name in formula.names if formula.elementwise]
+        named += [(POSITION, name) for name in formula.names if formula.elementwise]
         for items, name in named:
             if hasattr(array := self.values.get(name), "shape"):
                 yield items, array
@@ -229,7 +229,7 @@ class Evaluation(ast.NodeVisitor):
         if not hasattr(value, "shape"):
             return self._as_number(value)
         if self.formula.elementwise:
-            return self._entry(node, value, _POSITION)
+            return self._entry(node, value, POSITION)
         if value.size != 1:
             raise FormulaError(f"{self.formula.source!r}: {node.id} has shape {value.shape}, so it needs indices")
         return self.number(value.item())
@@ -254,7 +254,7 @@ class Evaluation(ast.NodeVisitor):
     def visit_Compare(self, node: ast.Compare) -> Any:
         values = [self.visit(v) for v in (node.left, *node.comparators)]
         pairs = zip(node.ops, values[:-1], values[1:], strict=True)
-        return self.number(all(_COMPARE[type(op)](a, b) for op, a, b in pairs))
+        return self.number(all(COMPARE[type(op)](a, b) for op, a, b in pairs))
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Any:
         decide = all if isinstance(node.op, ast.And) else any
@@ -268,9 +268,9 @@ class Evaluation(ast.NodeVisitor):
 
     def visit_BinOp(self, node: ast.BinOp) -> Any:
         left = self.visit(node.left)
-        if isinstance(node.op, ast.Mult) and isinstance(node.left, _TRUTH) and not left:
+        if isinstance(node.op, ast.Mult) and isinstance(node.left, TRUTH) and not left:
             return left
-        return _BINARY[type(node.op)](left, self.visit(node.right))
+        return BINARY[type(node.op)](left, self.visit(node.right))
 
     def _as_number(self, value: Any) -> Any:
         return value if value is None or isinstance(value, str) else self.number(value)
@@ -354,7 +354,7 @@ class Evaluation(ast.NodeVisitor):
     # Terms: an outermost sum taken apart.
 
     def _terms(self, node: ast.expr) -> list[tuple[dict[str, int], Any]]:
-        if not _has_sum(node):
+        if not has_sum(node):
             return [({}, self.visit(node))]
         if isinstance(node, ast.IfExp):
             return self._terms(node.body if self.visit(node.test) else node.orelse)
@@ -374,12 +374,12 @@ class Evaluation(ast.NodeVisitor):
             return self._terms(node.left) + [(at, -value) for at, value in self._terms(node.right)]
         summed, factor = summed_and_factor(node)
         by = self.visit(factor)
-        return [(at, _BINARY[type(node.op)](value, by)) for at, value in self._terms(summed)]
+        return [(at, BINARY[type(node.op)](value, by)) for at, value in self._terms(summed)]
 
 
 def summed_and_factor(node: ast.BinOp) -> tuple[ast.expr, ast.expr]:
     """Of a product or quotient with an outermost sum: (the side with the sum, what its terms are multiplied by)."""
-    return (node.left, node.right) if _has_sum(node.left) else (node.right, node.left)
+    return (node.left, node.right) if has_sum(node.left) else (node.right, node.left)
 
 
 def setting(value: Any, items: list[ast.expr]) -> Any:
@@ -394,23 +394,23 @@ def _is_call_over_index(node: ast.AST) -> TypeGuard[ast.Call]:
     return is_over_index(node)
 
 
-def _has_sum(node: ast.expr) -> bool:
+def has_sum(node: ast.expr) -> bool:
     """True where the value is linear in an outermost Sum or Mean."""
     if isinstance(node, ast.Call):
         return function_name(node) in ("Sum", "Mean")
     if isinstance(node, ast.UnaryOp):
-        return isinstance(node.op, ast.USub) and _has_sum(node.operand)
+        return isinstance(node.op, ast.USub) and has_sum(node.operand)
     if isinstance(node, ast.IfExp):
-        return _has_sum(node.body) or _has_sum(node.orelse)
+        return has_sum(node.body) or has_sum(node.orelse)
     if isinstance(node, ast.BinOp) and not isinstance(node.op, ast.Pow):
-        return _has_sum(node.left) or (_has_sum(node.right) and not isinstance(node.op, ast.Div))
+        return has_sum(node.left) or (has_sum(node.right) and not isinstance(node.op, ast.Div))
     return False
 
 
 def _items(formula: Formula) -> list[ast.expr]:
     """The indices of the target, as the expressions they are elsewhere."""
     if formula.elementwise:
-        return _POSITION
+        return POSITION
     return [ast.Starred(ast.Name(i[1:])) if i.startswith("*") else ast.Name(i) for i in formula.indices or ()]
 
 

@@ -96,7 +96,8 @@ class Rule:
     """The convention at the kink, as a formula: ``"relu'(0) = 0"``."""
 
     expand: Callable[..., Any] | None = None
-    """(o, inputs, attributes) -> output: the same in smaller rules, ``o.exp(x)`` adding the rule ``exp``."""
+    """(o, inputs, attributes) -> output: the same in smaller rules, ``o.exp(x)`` adding the rule ``exp``. A tuple where
+    backward takes the gradients of several outputs."""
 
     moves: bool = False
     """True where every output entry is a copy of one input entry, or a constant."""

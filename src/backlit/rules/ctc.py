@@ -31,7 +31,7 @@ import numpy as np
 from backlit.core.errors import InputError
 from backlit.core.types import Array, Namespace, Shape
 from backlit.rules._arrays import as_number, listed
-from backlit.rules._losses import check_axes, check_option, check_weights, share, weighted_mean
+from backlit.rules._losses import check_axes, check_option, check_weights, expanded_mean, share, weighted_mean
 from backlit.rules.base import Case, rule
 from backlit.rules.softmax import log_softmax_forward, softmax_forward
 
@@ -244,6 +244,56 @@ def cases(rng: Any) -> Iterator[Case]:
     yield Case("all weights 0", logits=logits(1, 2, 2), labels=np.asarray([[1]]), weights=np.zeros(1), expect=nothing)
 
 
+# --- in smaller rules -------------------------------------------------------------------------------------------------
+
+
+def expand(  # noqa: PLR0917 -- as forward
+    o: Any, logits: Any, labels: Any, input_lengths: Any, label_lengths: Any, weights: Any, *, blank: int = 0
+) -> Any:
+    """The forward recursion alone: P is the sum of the ways that end in the last blank or the last class."""
+    states = _states(o, labels, logits.shape[2], blank)
+    silent = states[:, :, blank]
+    said = o.log_softmax(logits, axis=-1) @ o.transpose(states, axes=(0, 2, 1))
+    if input_lengths is not None:
+        heard = o.less(np.arange(logits.shape[1])[None, :, None], o.reshape(input_lengths, shape=(-1, 1, 1)))
+        said = o.where(heard, said, o.reshape(NEVER * (1.0 - silent), shape=(len(labels), 1, -1)))
+    jumps = _jumps_of(o, states, silent)
+    state = said[:, 0] + NEVER * (np.arange(silent.shape[1]) > 1)
+    for t in range(1, logits.shape[1]):
+        ways = o.stack(state, _later(o, state, 1), _later(o, state, 2) + jumps, axis=-1)
+        state = said[:, t] + o.logsumexp(ways, axis=-1)
+    surprise = -o.logsumexp(state + _ends(o, labels, label_lengths, blank), axis=-1)
+    return expanded_mean(o, surprise, weights)
+
+
+def _states(o: Any, labels: Any, classes: int, blank: int) -> Any:
+    """1 for the class of every state, else 0: [N, 2S+1, C]."""
+    n, s = labels.shape
+    one_hot = o.where(o.equal(o.reshape(labels, shape=(n, s, 1)), np.arange(classes)), 1.0, 0.0)
+    blanks = o.broadcast_to(np.arange(classes) == blank, shape=(n, s, classes))
+    pairs = o.reshape(o.stack(blanks, one_hot, axis=2), shape=(n, 2 * s, classes))
+    return o.concatenate(pairs, blanks[:, :1], axis=1)
+
+
+def _jumps_of(o: Any, states: Any, silent: Any) -> Any:
+    """As _jumps; the first two states have none before them."""
+    same = o.sum(states[:, 2:] * states[:, :-2], axis=-1)
+    return o.pad(NEVER * (1.0 - (1.0 - silent[:, 2:]) * (1.0 - same)), widths=((0, 0), (2, 0)), value=NEVER)
+
+
+def _later(o: Any, state: Any, by: int) -> Any:
+    return o.pad(state[:, :-by], widths=((0, 0), (by, 0)), value=NEVER)
+
+
+def _ends(o: Any, labels: Any, label_lengths: Any, blank: int) -> Any:
+    """0 for the last blank and the last class of every label, else NEVER."""
+    n, s = labels.shape
+    if label_lengths is None:
+        label_lengths = o.min(o.where(o.equal(labels, blank), np.arange(s), s), axis=1)
+    behind = 2.0 * o.reshape(label_lengths, shape=(n, 1)) - np.arange(2 * s + 1)
+    return o.where(o.equal(behind * (behind - 1.0), 0.0), 0.0, NEVER)
+
+
 # --- formulas ---------------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +340,7 @@ ctc = rule(
     constants=("labels", "input_lengths", "label_lengths", "weights"),
     absent={"input_lengths": -1.0, "label_lengths": -1.0, "weights": 1.0},
     requires=requires,
+    expand=expand,
     cases=cases,
     source="Graves, Fernández, Gomez, Schmidhuber: Connectionist temporal classification, ICML 2006",
 )

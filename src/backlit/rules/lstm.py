@@ -6,8 +6,9 @@ mask[N, T] or absent; h, c, i, f, g, o[N, T, U]. The rows of z and U stand in Py
     i, f, o = sigmoid(z + U h_{t-1})    g = tanh(z + U h_{t-1})    c_t = f ⊙ c_{t-1} + i ⊙ g    h_t = o ⊙ tanh(c_t)
 
 ∂L/∂z is the error term δ of every gate. What comes back to c_t is the sum over all later steps s of what reaches
-h_s, times o_s (1 - tanh²c_s) and the forget gates in between, f_{t+1} … f_s: the error carousel. Only h passes on
-gradients; c and the gates are there to be seen. Masked steps: see :mod:`backlit.rules._recurrent`.
+h_s, times o_s (1 - tanh²c_s), and what reaches c_s itself where the state is handed on, times the forget gates in
+between, f_{t+1} … f_s: the error carousel. h and c pass on gradients; the gates are there to be seen. Masked steps: see
+:mod:`backlit.rules._recurrent`.
 
 InputError: shapes that do not fit together, a sequence that is masked altogether.
 """
@@ -41,6 +42,7 @@ def forward(  # noqa: PLR0917 -- the operation has five inputs
 def backward(
     xp: Namespace,
     dh: Array,
+    dc: Array,
     *,
     U: Array,
     h0: Array | None,
@@ -59,7 +61,7 @@ def backward(
     errors, to_h, to_c = [], [], []
     for t in range(h.shape[1] - 1, -1, -1):
         of_h = dh[:, t, :] + back
-        of_c = of_h * by_c[:, t, :] + carried
+        of_c = of_h * by_c[:, t, :] + dc[:, t, :] + carried
         delta = xp.concat([of_c, of_c, of_c, of_h], axis=1) * slopes[:, t, :]
         back, carried = xp.matmul(delta, U), of_c * f[:, t, :]
         errors.append(delta)
@@ -89,15 +91,15 @@ def requires(z: Any, U: Any, h0: Any = None, c0: Any = None, mask: Array | None 
 
 
 def expand(o: Any, z: Any, U: Any, h0: Any, c0: Any, mask: Any) -> Any:  # noqa: PLR0917 -- as forward
-    h, c, states = h0, c0, []
+    h, c, made = h0, c0, []
     for step, alive, earlier in scan.steps(o, z, mask):
         h, c = (scan.again(o, state, start, earlier) for state, start in ((h, h0), (c, c0)))
         i, f, g, out = _gates(o, step if h is None else step + o.linear(h, U), U.shape[1])
         c = i * g if c is None else f * c + i * g
         h = out * o.tanh(c)
         h, c = (h, c) if alive is None else (h * alive, c * alive)
-        states.append(h)
-    return o.stack(*states, axis=1)
+        made.append((h, c))
+    return tuple(o.stack(*states, axis=1) for states in zip(*made, strict=True))
 
 
 def _gates(o: Any, a: Any, n: int) -> Iterator[Any]:
@@ -121,7 +123,7 @@ def _masked(gate: str) -> str:
 _J = scan.unit("m")
 _OF_H = "(Sum(p, dz[n,{s}+1,p] * U[p,{j}]) + dh[n,{s},{j}])"
 _OF_C = (
-    f"Sum(s, {_OF_H.format(s='s', j='{j}')} * o[n,s,{{j}}] * (1 - tanh(c[n,s,{{j}}])**2)"
+    f"Sum(s, ({_OF_H.format(s='s', j='{j}')} * o[n,s,{{j}}] * (1 - tanh(c[n,s,{{j}}])**2) + dc[n,s,{{j}}])"
     " * Prod(r, f[n,r,{j}] if t < r and r <= s else 1) if s >= t else 0)"
 )
 

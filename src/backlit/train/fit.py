@@ -68,6 +68,7 @@ def fit(
     record: bool = True,
     notes: dict[str, Any] | None = None,
     augment: Any = None,
+    buckets: Any = None,
     workers: int | None = None,
 ) -> Run:
     """Train ``model`` on ``data`` = (X, y) and return the :class:`Run`.
@@ -93,6 +94,8 @@ def fit(
     - ``callbacks``: called with each event (:mod:`backlit.core.events`); one that answers "stop" ends the run.
     - ``notes``: JSON values for ``run.json``.
     - ``augment``: changes of each training batch, in order, drawn by (seed, step, sample), ``bl.augment.Crop(4)``, ….
+    - ``buckets`` (True, or ``bl.data.Buckets(…)``): mini-batches of samples of similar length; each sample still comes
+      once an epoch, and the order of mini-batches is shuffled.
     - ``workers``: threads that prepare mini-batches ahead, 0 for none; one where batches are augmented or read from a
       file, unless told. It changes no number of the run.
 
@@ -104,7 +107,7 @@ def fit(
     settings = Settings.of(
         loss=loss, optimizer=optimizer, metrics_=metrics, early_stopping=early_stopping, until=until, epochs=epochs,
         batch_size=batch_size, seed=seed, shuffle=shuffle, accumulate=accumulate, clip=clip, engine=engine,
-        augment=augment,
+        augment=augment, buckets=buckets,
     )  # fmt: skip
     settings.check_monitors(validation=validation is not None)
     weights = {"sample_weight": sample_weight, "class_weight": class_weight}
@@ -163,7 +166,8 @@ class Trainer:
     def batches(self) -> Batches:
         """The order of samples."""
         s = self.settings
-        return Batches(len(self.train), s.batch_size, s.seed, s.shuffle, s.accumulate)
+        arrange = None if s.buckets is None else s.buckets.arrangement(self.train.inputs, s.batch_size)
+        return Batches(len(self.train), s.batch_size, s.seed, s.shuffle, s.accumulate, arrange)
 
     @cached_property
     def steps(self) -> int:

@@ -132,7 +132,7 @@ def _named(name: str) -> Metric:
     return top_k(int(digits)) if f"top{digits}" == name and digits.isdecimal() else lookup(METRICS, name, "metric")
 
 
-_CLASSIFYING = ("softmax_cross_entropy", "binary_cross_entropy", "focal", "dice")
+_CLASSIFYING = ("softmax_cross_entropy", "binary_cross_entropy", "focal", "softmax_focal", "dice")
 _UNMEASURED = (
     *("kl_divergence", "cosine_similarity", "cosine_embedding", "contrastive", "info_nce", "negative_sampling"),
     "ctc",

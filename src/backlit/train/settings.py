@@ -19,6 +19,7 @@ from backlit.train.stopping import Converged, EarlyStopping
 
 if TYPE_CHECKING:
     from backlit.data.augment import Augmentation
+    from backlit.data.buckets import Buckets
 
 ENGINES = {name: name for name in ("auto", "reference", "fast")}
 """Engines by the name they are chosen by; ``auto`` is settled before a run begins."""
@@ -43,6 +44,7 @@ class Settings:
     threads: int = 1
     """Of the fast engine; a part of what the run is, since sums come in another order with another number."""
     augment: tuple[Augmentation, ...] = ()
+    buckets: Buckets | None = None
 
     @classmethod
     def of(cls, *, loss: Any, optimizer: Any, metrics_: Any, early_stopping: Any, until: Any, **rest: Any) -> Settings:
@@ -56,7 +58,7 @@ class Settings:
         _require_kind("clip", rest["clip"], optim.Clip, "bl.ClipByGlobalNorm(1.0) | … | None")
         recipe = losses.get(loss)
         rest |= {"engine": lookup(ENGINES, rest["engine"], "engine"), "threads": environment.threads()}
-        rest |= {"augment": _augmentations("chosen", rest.get("augment"))}
+        rest |= {"augment": _augmentations("chosen", rest.get("augment")), "buckets": _buckets(rest.get("buckets"))}
         return cls(
             loss=recipe,
             optimizer=optim.get(optimizer),
@@ -79,6 +81,7 @@ class Settings:
             clip=None if told["clip"] is None else optim.from_config(told["clip"]),
             metrics=metrics.get(told["metrics"]),
             augment=_augmentations("from_configs", told.get("augment")),
+            buckets=_buckets(told.get("buckets")),
             **stopping,
             threads=told.get("threads", 1),
             **{k: told[k] for k in plain},
@@ -98,9 +101,10 @@ class Settings:
             lookup(known, name, "metric")
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON values; ``augment`` only where there is any."""
-        augment = {"augment": [a.as_dict() for a in self.augment]} if self.augment else {}
-        return augment | {
+        """The settings as JSON values; ``augment`` and ``buckets`` only where there are any."""
+        given: dict[str, Any] = {"augment": [a.as_dict() for a in self.augment]} if self.augment else {}
+        given |= {"buckets": self.buckets.as_dict()} if self.buckets else {}
+        return given | {
             "loss": {"name": self.loss.name} | asdict(self.loss),
             "optimizer": optim.to_config(self.optimizer),
             "epochs": self.epochs,
@@ -125,6 +129,15 @@ def _augmentations(read: str, given: Any) -> tuple[Augmentation, ...]:
 
     found: tuple[Augmentation, ...] = getattr(augment, read)(given)
     return found
+
+
+def _buckets(given: Any) -> Buckets | None:
+    """Buckets as :mod:`backlit.data.buckets` reads them; it is loaded only where there are any."""
+    if given is None:
+        return None
+    from backlit.data import buckets
+
+    return buckets.chosen(given)
 
 
 def check_options(callbacks: Any, snapshot_every: Any, snapshot_mb: Any, notes: Any) -> None:
