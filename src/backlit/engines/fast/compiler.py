@@ -152,7 +152,6 @@ def _instructions(real: str, lanes: int, high: int) -> dict[str, Any]:
     def stack(numbers: int) -> Any:
         return _instruction(lambda b, _: _on_stack(b, numbers * size), _word)
 
-    deep = -(-high // lanes) * lanes
     takes_tile = [_word] * vector_code.TILE_TAKES
     return {
         "tile": types.ExternalFunction(TILE[real != "float32"], types.void(*takes_tile)),
@@ -161,7 +160,7 @@ def _instructions(real: str, lanes: int, high: int) -> dict[str, Any]:
         "load": _instruction(load, number, _word),
         "store": _instruction(store, types.void, number, _word),
         "stack_panel": stack(products.PART * vector_code.VECTORS * lanes),
-        "stack_rows": stack(products.PART * products.BLOCK * deep),
+        "stack_rows": stack(products.PART * products.BLOCK * high + lanes),
         "inlined": njit(**_options(jit.FAST)),
         "zero": np.dtype(real).type(0),
     }

@@ -15,13 +15,13 @@ from numpy.lib.stride_tricks import as_strided
 
 Array = Any
 
-PART = 256
+PART = 320
 """Terms of a sum that are done together, at most."""
 FAR = 4096
 """Bytes between two rows from which they share lines of the cache."""
 FEW = 2
 """Tiles of rows for which B is not worth copying."""
-BLOCK = 18
+BLOCK = 22
 """Tiles of rows that are copied together."""
 
 
@@ -52,10 +52,10 @@ def copying(size: int, lanes: int, code: dict[str, Any]) -> tuple[Callable[..., 
 
     @code["inlined"]
     def turned(lines: int, step: int, count: int, k: int, into: int, width: int) -> None:
-        """into[q, c] = lines[c, q], a vector's length of both at a time."""
+        """into[q, c] = lines[c, q], a vector's length of both at a time; the last line may be longer by almost one."""
         whole = k // lanes * lanes
         for q in range(0, whole, lanes):
-            for c in range(0, count, lanes):
+            for c in range((count - 1) // lanes * lanes, -1, -lanes):  # what is too much is written over
                 turn(lines + size * q + c * step, step, count - c, into + size * (q * width + c), size * width)
         for q in range(whole, k):
             for c in range(count):
@@ -76,14 +76,15 @@ def copying(size: int, lanes: int, code: dict[str, Any]) -> tuple[Callable[..., 
 def gathering(size: int, lanes: int, deep: int, code: dict[str, Any]) -> tuple[Callable[..., None], Callable[..., Any]]:
     """(block, panel): the parts of A and of B that are copied together; ``deep`` entries for a column of a tile."""
     turned, copied = copying(size, lanes, code)
+    whole = -(-deep // lanes) * lanes
 
     @code["inlined"]
     def block(ta: int, i0: int, i1: int, m: int, tall: int, o: int, k: int, A: int, lda: int, into: int) -> None:
         """Tiles of rows i0 … i1 of op(A), terms o … o + k, each as k lines of a column's entries."""
         for i in range(i0, i1, tall):
             tile_at = into + (i - i0) // tall * (deep * k * size)
-            if ta:  # what lies behind the tile fills up its vectors
-                copied(A + size * (o * lda + i), size * lda, min(deep, m - i), k, tile_at, deep)
+            if ta:  # whole vectors, whose ends are written over
+                copied(A + size * (o * lda + i), size * lda, min(whole, m - i), k, tile_at, deep)
             else:
                 turned(A + size * (i * lda + o), size * lda, min(tall, i1 - i), k, tile_at, deep)
 
@@ -111,8 +112,7 @@ def compiled_gemm(size: int, lanes: int, heights: tuple[int, ...], code: dict[st
         code[n] for n in ("tile", "store", "zero", "stack_panel", "stack_rows")
     )
     high = heights[0]
-    deep = -(-high // lanes) * lanes
-    block, panel = gathering(size, lanes, deep, code)
+    block, panel = gathering(size, lanes, high, code)
 
     @code["inlined"]
     def part(whole: int, most: int) -> int:
@@ -148,7 +148,7 @@ def compiled_gemm(size: int, lanes: int, heights: tuple[int, ...], code: dict[st
         copies = lda * size >= FAR and n > 2 * lanes and not few
         rows = tall * BLOCK if copies else max(m, 1)
         step_i, step_k = (size, size * lda) if ta else (size * lda, size)
-        to_i, to_k = (size, size * deep) if copies else (step_i, step_k)
+        to_i, to_k = (size, size * high) if copies else (step_i, step_k)
         if k == 0 and not add:
             clear(m, n, C, ldc)
         for o in range(0, k, terms):
@@ -164,7 +164,7 @@ def compiled_gemm(size: int, lanes: int, heights: tuple[int, ...], code: dict[st
                     while i < i1:
                         high_now = height(min(tall, i1 - i))
                         if copies:
-                            here = near + size * ((i - i0) // tall * (deep * some) + (i - i0) % tall)
+                            here = near + size * ((i - i0) // tall * (high * some) + (i - i0) % tall)
                         else:
                             here = A + i * step_i + o * step_k
                         tile(2 if columns > lanes else 1, high_now, some, here, to_i, to_k, at, step_b,
