@@ -187,7 +187,7 @@ def test_the_listing_reads_as_what_it_does():
         "product_tn(1, d_dense2_z, dense1_a, d_dense2_W)",
         "sum_rows(d_dense2_z, d_dense2_b)",
         "product_nn(0, d_dense2_z, dense2_W, d_dense1_a)",
-        "bias_relu_grad(d_dense1_a, dense1_a, d_dense1_b)",
+        "bias_relu_grad(d_dense1_a, dense1_a, d_dense1_b_row)",
         "product_tn(0, d_dense1_z, x, d_dense1_W)",
         "squares(g, sums)",
         "note(stats, sums, losses, masses, norms, stop)",

@@ -90,22 +90,23 @@ def test_nan_and_infinity_stay_visible_behind_linear_and_relu(run, draw):
 # --- sums over the rows -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("chunks", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradient_of_bias_and_relu(run, draw, shape):
+def test_gradient_of_bias_and_relu(run, draw, shape, chunks):
     d, a = draw(*shape), np.maximum(draw(*shape), 0)
-    db, want = draw(shape[1]), np.where(a > 0, d, 0)
-    run("bias_relu_grad", shape[1], d, a, db)
+    sums, want = draw(chunks, shape[1]), np.where(a > 0, d, 0)
+    run("bias_relu_grad", chunks, d, a, sums)
     assert np.array_equal(d, want)
-    close(db, want.astype(np.float64).sum(axis=0), draw.dtype)
+    close(sums.astype(np.float64).sum(axis=0), want.astype(np.float64).sum(axis=0), draw.dtype)
 
 
 def test_the_gradient_behind_a_relu_is_that_of_its_rule_where_it_is_not_finite(run, draw):
-    z, db = np.array([EDGES], draw.dtype), np.zeros(len(EDGES), draw.dtype)
+    z, sums = np.array([EDGES], draw.dtype), np.zeros((1, len(EDGES)), draw.dtype)
     d = np.full_like(z, 3.0)
-    run("bias_relu_grad", len(EDGES), d, z, db)
+    run("bias_relu_grad", 1, d, z, sums)
     (slopes,) = rules.get("relu").gradients(np, [np.full_like(z, 3.0)], {"y": z})
     assert np.array_equal(d, slopes, equal_nan=True)
-    assert np.array_equal(db, slopes[0], equal_nan=True)
+    assert np.array_equal(sums, slopes, equal_nan=True)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -35,14 +35,14 @@ class Walk:
     """A rule's arrays, what it gives, and the gradients by d."""
 
     def __init__(self, draw, name, gates, mask, *states, **options):
-        self.z, self.U, self.d = draw(N, T, gates * U), draw(gates * U, U), draw(N, T, U)
+        self.z, self.U, self.d = draw(N, T, gates * U), draw(gates * U, U), [draw(N, T, U) for _ in states]
         self.vectors = [draw(U)] if name == "gru" else []
         self.states, self.dtype = [draw(N, U) for _ in states], draw.dtype
         rule = rules.get(name)
         inputs = (*wide(self.z, self.U, *self.vectors, *self.states), mask)
         self.outputs = rule.call(np, *inputs, **options)
         attributes = rule.defaults | options
-        self.gradients = rule.gradients(np, wide(self.d), rule.saved_from(inputs, self.outputs, attributes))
+        self.gradients = rule.gradients(np, wide(*self.d), rule.saved_from(inputs, self.outputs, attributes))
         self.masked, self.mask = int(mask is not None), self.states[0] if mask is None else mask
         self.begin = scan.all_before(np, self.outputs[0], *wide(self.states[0]), scan.inside(np, inputs[0], mask))
         self.turned = np.ascontiguousarray(self.U.T)
@@ -73,7 +73,7 @@ def test_lstm(run, draw, mask):
     for found, want in zip(it.made, it.outputs, strict=True):
         it.close(found, want)
     back, carried, dh0, dc0 = it.empty(4, N, U)
-    run("lstm_masked_grad", CHUNKS, CHUNKS, it.masked, it.d, it.U, it.states[1], it.mask, *it.made[1:], it.dz, it.delta,
+    run("lstm_masked_grad", CHUNKS, CHUNKS, it.masked, *it.d, it.U, it.states[1], it.mask, *it.made[1:], it.dz, it.delta,
         back, carried, dh0, dc0, units=UNITS)  # fmt: skip
     it.check(it.dz, it.dz, dh0, dc0)
 
@@ -85,7 +85,7 @@ def test_gru(run, draw, mask):
     for found, want in zip(it.made, it.outputs, strict=True):
         it.close(found, want)
     back, through, dh0 = it.empty(3, N, U)
-    run("gru_masked_grad", CHUNKS, CHUNKS, it.masked, it.d, it.U, it.mask, it.kept, *it.made[1:], it.dz, it.products,
+    run("gru_masked_grad", CHUNKS, CHUNKS, it.masked, *it.d, it.U, it.mask, it.kept, *it.made[1:], it.dz, it.products,
         it.delta, back, through, dh0, units=UNITS)  # fmt: skip
     it.check(it.dz, it.products, dh0)
     it.close(it.products[:, :, 2 * U :].astype(float).sum((0, 1)), it.gradients[2])
@@ -98,6 +98,6 @@ def test_rnn(run, draw, mask, activation):
         *it.empty(1, N, U), it.more, units=UNITS)  # fmt: skip
     it.close(it.made[0], it.outputs[0])
     back, dh0 = it.empty(2, N, U)
-    run("rnn_masked_grad", CHUNKS, CHUNKS, it.masked, relu, it.d, it.U, it.mask, *it.made, it.dz, it.delta, back, dh0,
+    run("rnn_masked_grad", CHUNKS, CHUNKS, it.masked, relu, *it.d, it.U, it.mask, *it.made, it.dz, it.delta, back, dh0,
         units=UNITS)  # fmt: skip
     it.check(it.dz, it.dz, dh0)

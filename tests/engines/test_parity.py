@@ -40,7 +40,7 @@ ALL = "all"
 BY_THEIR_RULE = {
     "matmul": ["leading axes stretched"],
     "ctc": ALL, "prod": ALL, "negative_sampling": ALL, "weight_norm": ALL, "spectral_norm": ALL,
-    "cosine_similarity": ALL, "cosine_embedding": ALL, "contrastive": ALL,
+    "cosine_similarity": ALL, "cosine_embedding": ALL, "contrastive": ALL, "softmax_focal": ALL,
 }  # fmt: skip
 """Rule -> cases that its own functions do, as there are no kernels for them."""
 

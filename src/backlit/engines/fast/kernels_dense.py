@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from backlit.engines.fast.jit import inlined, kernel, span
+from backlit.engines.fast.kernels_images import images_of
 from backlit.engines.fast.products import gemm
 
 Array = Any
@@ -91,15 +92,18 @@ def product_tn(lo: int, hi: int, by_columns: int, d: Array, x: Array, dW: Array)
 
 
 @kernel
-def bias_relu_grad(lo: int, hi: int, d: Array, a: Array, db: Array) -> None:
-    """δ = da ⊙ (a > 0) in place, and db = Σ_n δ in the same pass."""
+def bias_relu_grad(lo: int, hi: int, d: Array, a: Array, sums: Array) -> None:
+    """δ = da ⊙ (a > 0) in place, and sums[chunk] = Σ_n δ over a chunk of the rows in the same pass; chunks lo … hi."""
     zero = d.dtype.type(0)
-    db[lo:hi] = zero
-    for n in range(d.shape[0]):
-        for j in span(lo, hi):
-            t = zero if a[n, j] <= zero else d[n, j]
-            d[n, j] = t
-            db[j] += t
+    for chunk in range(lo, hi):
+        first, end = images_of(chunk, sums.shape[0], d.shape[0])
+        db = sums[chunk]
+        db[:] = zero
+        for n in span(first, end):
+            for j in span(0, d.shape[1]):
+                t = zero if a[n, j] <= zero else d[n, j]
+                d[n, j] = t
+                db[j] += t
 
 
 @kernel

@@ -106,13 +106,14 @@ def lstm_masked(
 
 @inlined
 def lstm_step_grad(
-    d: Array, cell: Array, c: Array, i: Array, f: Array, g: Array, o: Array, delta: Array, back: Array, carried: Array
-) -> None:
+    d: Array, dc: Array, cell: Array, c: Array, i: Array, f: Array, g: Array, o: Array, delta: Array, back: Array,
+    carried: Array,
+) -> None:  # fmt: skip
     """δ of the four gates of one step of one sequence, and what is carried to the step before: 0 outside, as i … o."""
     units, one = d.size, d.dtype.type(1)
     for j in span(0, units):
         of_h, tanh_c = d[j] + back[j], tanh(c[j])
-        of_c = of_h * o[j] * (one - tanh_c * tanh_c) + carried[j]
+        of_c = of_h * o[j] * (one - tanh_c * tanh_c) + dc[j] + carried[j]
         delta[j] = of_c * g[j] * i[j] * (one - i[j])
         delta[units + j] = of_c * cell[j] * f[j] * (one - f[j])
         delta[2 * units + j] = of_c * i[j] * (one - g[j] * g[j])
@@ -122,8 +123,9 @@ def lstm_step_grad(
 
 @kernel
 def lstm_masked_grad(
-    lo: int, hi: int, chunks: int, masked: int, d: Array, U: Array, c0: Array, mask: Array, c: Array, i: Array,
-    f: Array, g: Array, o: Array, dz: Array, delta: Array, back: Array, carried: Array, dh0: Array, dc0: Array,
+    lo: int, hi: int, chunks: int, masked: int, d: Array, dc: Array, U: Array, c0: Array, mask: Array, c: Array,
+    i: Array, f: Array, g: Array, o: Array, dz: Array, delta: Array, back: Array, carried: Array, dh0: Array,
+    dc0: Array,
 ) -> None:  # fmt: skip
     """dz = δ of every gate, backwards through time; dh0 and dc0 sum what steps that begin send back."""
     zero = d.dtype.type(0)
@@ -133,7 +135,7 @@ def lstm_masked_grad(
         for t in range(d.shape[1] - 1, -1, -1):
             for n in range(n0, n1):
                 cell = c0[n] if begins(masked, mask, n, t) else c[n, max(t - 1, 0)]
-                lstm_step_grad(d[n, t], cell, c[n, t], i[n, t], f[n, t], g[n, t], o[n, t], delta[n], back[n],
+                lstm_step_grad(d[n, t], dc[n, t], cell, c[n, t], i[n, t], f[n, t], g[n, t], o[n, t], delta[n], back[n],
                                carried[n])  # fmt: skip
                 keep_row(delta[n], dz[n, t])
             times_delta(n0, n1, delta, U, back)

@@ -107,16 +107,23 @@ def activation_back(low: Lowering, node: Node) -> None:
     bias = maker.inputs[2] if maker is not None and _behind_linear(low, node) else None
     if node.rule == "relu" and low.wants(bias) and maker is not None:
         low.done.add(f"d {bias}")
-        rows, values = low.rows(d), low.rows(y)
-        low.share(bias, lambda into: low.emit(
-            "bias_relu_grad", rows, values, into, extent=low.shape_of(rows)[1], grain=8, node=node, also=(maker.name,)
-        ))  # fmt: skip
+        low.share(bias, lambda into: _bias_relu_back(low, node, maker.name, into))
     elif _leaves_slope(low, node):
         low.entries("multiply_by", d, low.value(x), node=node)
     else:
         kept = y if "y" in rules.get(node.rule).saved else low.value(x)
         low.entries(f"{node.rule}_grad", d, kept, *_numbers(node), node=node)
     low.move(x, d)
+
+
+def _bias_relu_back(low: Lowering, node: Node, maker: str, into: str) -> None:
+    """δ and db in one pass, by chunks of rows: threads that write side by side in a row wait for each other."""
+    rows, values = low.rows(low.grad(node.name)), low.rows(low.value(node.name))
+    units = low.shape_of(rows)[1]
+    sums = low.scratch(node, "sums", (low.chunks, units)) if low.chunks > 1 else low.shaped(into, "row", (1, units))
+    low.emit("bias_relu_grad", rows, values, sums, extent=low.chunks, node=node, also=(maker,))
+    if low.chunks > 1:
+        low.emit("sum_chunks", sums, into, extent=units, grain=CACHE_LINE, node=node)
 
 
 def reshape(low: Lowering, node: Node) -> None:

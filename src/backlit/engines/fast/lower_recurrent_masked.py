@@ -112,7 +112,7 @@ def lstm_back(low: Lowering, node: Node) -> None:
     """δ of all gates backwards through time, then dU and what the initial states get."""
     it = Scan(low, node)
     dz, first = it.delta("dz"), (it.own("dh0"), it.own("dc0"))
-    it.emit("lstm_masked_grad", low.grad(node.name), low.value(node.inputs[1]), it.begin("c0"), it.mask(),
+    it.emit("lstm_masked_grad", *map(low.grad, node.outputs[:2]), low.value(node.inputs[1]), it.begin("c0"), it.mask(),
             *map(low.value, node.outputs[1:]), dz, it.broad("delta"), it.own("back"), it.own("carried"),
             *first)  # fmt: skip
     it.finish(dz, dz, h0=first[0], c0=first[1])

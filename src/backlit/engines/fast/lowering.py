@@ -14,7 +14,7 @@ import numpy as np
 
 from backlit import rules
 from backlit.core.types import Array
-from backlit.engines.fast.listing import Lowering, identifier
+from backlit.engines.fast.listing import Call, Lowering, identifier
 from backlit.graph.graph import Graph, Node, differentiable_positions
 
 if TYPE_CHECKING:
@@ -67,8 +67,9 @@ def listed(graph: Graph, low: Lowering, looking: Looking | None = None) -> Lower
         if looking is not None:
             looking.backward(low, node.name)
         if f"d {node.name}" not in low.done and not way.isdisjoint(node.outputs):
-            _seed(low, node, entries[node.name])
+            seeds = _seed(low, node, entries[node.name])
             entries[node.name].backward(low, node)
+            _drop_unread(low, seeds)
         if looking is not None:
             looking.behind(low, node)
     return low
@@ -85,15 +86,26 @@ def _keep_loss(low: Lowering) -> None:
         low.emit("keep_loss", loss, mass, "stats")
 
 
-def _seed(low: Lowering, node: Node, entry: Entry) -> None:
+def _seed(low: Lowering, node: Node, entry: Entry) -> list[Call]:
     """∂L/∂L is 1; an output that nobody reads has a gradient of 0, unless a kernel has passed over it."""
-    after = low.follower(node)
+    after, start = low.follower(node), len(low.calls)
     if entry.backward is nothing or (after is not None and f"d {after.name}" in low.done):
-        return
+        return []
     for seed in differentiated(node):
         if seed not in low.written:
             low.written.add(seed)
             low.entries("fill", low.grad(seed), float(seed == low.graph.outputs[0]), node=node)
+    return low.calls[start:]
+
+
+def _drop_unread(low: Lowering, seeds: list[Call]) -> None:
+    """Take out those of the last calls that fill what no call behind them reads."""
+    for seed in seeds:
+        at = low.calls.index(seed)
+        filled = low.storage(str(seed.arguments[0]))
+        read = {low.storage(a) for call in low.calls[at + 1 :] for a in call.arguments if isinstance(a, str)}
+        if filled not in read:
+            del low.calls[at]
 
 
 def differentiated(node: Node) -> list[str]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from backlit.core.types import Shape
+import numpy as np
 
+from backlit.core.types import Array, Shape
+
+LINE = 64
+"""Bytes of a cache line."""
 ALIGN = 16
 """Buffers begin at multiples of this many entries: a cache line of float32."""
 
@@ -49,6 +54,14 @@ def _lowest(size: int, taken: Iterable[Buffer]) -> int:
             break
         at = max(at, b.offset + padded(b.size))
     return at
+
+
+def zeros(shape: Shape, dtype: Any) -> Array:
+    """Zeros that begin with a cache line: vectors of numbers lie on one each, and threads do not share any."""
+    count, size = math.prod(shape), np.dtype(dtype).itemsize
+    whole = np.zeros(count + LINE // size, dtype)
+    first = -whole.ctypes.data % LINE // size
+    return whole[first : first + count].reshape(shape)
 
 
 def padded(size: int) -> int:

@@ -2,8 +2,8 @@
 
 A product is cut along k in parts whose panels of B fit a core's nearest cache; a panel is copied together (turned
 where B is given transposed) and serves all rows. Where the rows of A lie so far apart that they fall on the same
-lines of the cache, a block of them is copied too. Every entry is summed in the order of k, part by part, however the
-product is cut: shares of it have the same bits.
+lines of the cache, or A is given transposed and needed often, a block of it is copied too. Every entry is summed in
+the order of k, part by part, however the product is cut: shares of it have the same bits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ PART = 320
 """Terms of a sum that are done together, at most."""
 FAR = 4096
 """Bytes between two rows from which they share lines of the cache."""
+MANY = 16
+"""Vectors in a row of C from which tiles of Aᵀ are worth copying."""
 FEW = 2
 """Tiles of rows for which B is not worth copying."""
 BLOCK = 22
@@ -145,7 +147,7 @@ def compiled_gemm(size: int, lanes: int, heights: tuple[int, ...], code: dict[st
     ) -> None:
         lines, near = stack_panel(), stack_rows()
         terms, tall, few = part(k, PART), usual(m), m <= FEW * high
-        copies = lda * size >= FAR and n > 2 * lanes and not few
+        copies = n > 2 * lanes and not few and (lda * size >= FAR or (ta and n >= MANY * lanes))
         rows = tall * BLOCK if copies else max(m, 1)
         step_i, step_k = (size, size * lda) if ta else (size * lda, size)
         to_i, to_k = (size, size * high) if copies else (step_i, step_k)

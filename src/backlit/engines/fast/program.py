@@ -23,7 +23,7 @@ from backlit.engines.fast.kernels_loss import CHUNK
 from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier, lifetimes
 from backlit.engines.fast.looking import Looking
 from backlit.engines.fast.lowering import listed
-from backlit.engines.fast.memory import Buffer, plan
+from backlit.engines.fast.memory import Buffer, plan, zeros
 from backlit.engines.fast.update import kernel_of
 from backlit.engines.fast.vectors import Vectors, view
 from backlit.graph.graph import Graph, Value
@@ -68,8 +68,8 @@ class Program:
         self.looking = looking
         self.graph, self.optimizer, self.clip, self.vectors, self.seed = graph, optimizer, clip, vectors, seed
         self.low = Lowering(graph, threads)
-        self.batch = {n: np.zeros(graph.values[n].shape, graph.values[n].dtype) for n in (*graph.inputs, *graph.masks)}
-        self.whole = {identifier(n): np.zeros(v.shape, v.dtype) for n, v in _whole_numbers(graph)}
+        self.batch = {n: zeros(graph.values[n].shape, graph.values[n].dtype) for n in (*graph.inputs, *graph.masks)}
+        self.whole = {identifier(n): zeros(v.shape, v.dtype) for n, v in _whole_numbers(graph)}
         output = math.prod(graph.values[graph.outputs[1]].shape)
         self.longest = max(1, min(LONGEST, KEPT // max(output, 1)))
         self.results = self._results(output)
@@ -78,19 +78,19 @@ class Program:
         self._list()
         self.buffers, size = self._plan()
         self._require_memory(size)
-        self.arena = np.zeros(size, vectors.params.dtype)
+        self.arena = zeros((size,), vectors.params.dtype)
         self.parts = threads if self._shares else 1
         self.threads = threads if self._by_rules else 1
 
     def _results(self, output: int) -> dict[str, Array]:
         """What goes into and comes out of a call, for all its steps, and the counters that threads meet by."""
         steps, rows = self.longest, self.graph.values[self.graph.inputs[0]].shape[0]
-        counters, squares = np.zeros(team.COUNTERS, np.int64), -(-self.vectors.grads.size // CHUNK)
+        counters, squares = zeros((team.COUNTERS,), np.int64), -(-self.vectors.grads.size // CHUNK)
         keys = {self._keys(name): np.zeros((steps, 2), np.uint64) for name in self.graph.masks}
         return keys | {
             "order": np.zeros(steps * rows, np.int64), "rates": np.zeros(steps), "clock": np.zeros(1, np.int64),
             "losses": np.zeros(steps), "masses": np.zeros(steps), "norms": np.zeros(steps),
-            "outputs": np.zeros((steps, output), self.vectors.params.dtype), "sums": np.zeros(squares),
+            "outputs": zeros((steps, output), self.vectors.params.dtype), "sums": zeros((squares,), "float64"),
             "looked": np.zeros((steps, len(self.looking.at) if self.looking else 0)),
             "stats": np.zeros(2), "counters": counters, "stop": counters[team.STOP : team.STOP + 1],
         }  # fmt: skip

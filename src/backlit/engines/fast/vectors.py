@@ -10,7 +10,7 @@ import numpy as np
 
 from backlit import optim
 from backlit.core.types import Array, Arrays, Shape
-from backlit.engines.fast.memory import padded
+from backlit.engines.fast.memory import padded, zeros
 from backlit.graph.graph import Graph
 
 Place = tuple[int, Shape]
@@ -39,12 +39,13 @@ class Vectors:
         trained, size = places(sorted(graph.trainable, key=lambda n: n in graph.sparse), graph)
         frozen, whole = places([p for p in graph.parameters if p in graph.frozen], graph, size)
         kept, state_size = places(graph.state, graph)
-        params, grads, state = (np.zeros(n, dtype) for n in (whole, size, state_size))
+        params, grads, state = (zeros((n,), dtype) for n in (whole, size, state_size))
         views = {n: view(params, *at) for n, at in (trained | frozen).items()}
         views |= {n: view(state, *at) for n, at in kept.items()}
         views |= {f"d {n}": view(grads, *at) for n, at in trained.items()}
         read = {n: np.zeros(graph.values[n].shape[0], np.int64) for n in graph.trainable if n in graph.sparse}
-        return cls(params, grads, optimizer.init(np, params[:size]), state, views, trained, read)
+        slots = {n: _placed(a) for n, a in optimizer.init(np, params[:size]).items()}
+        return cls(params, grads, slots, state, views, trained, read)
 
     @property
     def trained(self) -> Array:
@@ -72,6 +73,15 @@ class Vectors:
             for n, at in self.places.items()
         }
         return values, slots
+
+
+def _placed(start: Array) -> Array:
+    """A vector where vectors should lie; a number stays."""
+    if start.ndim == 0:
+        return start
+    into = zeros(start.shape, start.dtype)
+    into[...] = start
+    return into
 
 
 def places(names: Iterable[str], graph: Graph, start: int = 0) -> tuple[dict[str, Place], int]:
