@@ -20,7 +20,9 @@ import numpy as np
 from numba import njit
 
 from backlit.engines.fast import vector_gates, vector_math
+from backlit.engines.fast.compiler import known
 
+known()  # to Numba: what the functions compile to
 ROOT = Path(__file__).resolve().parent
 BLOCK = 1 << 16
 DENSE = tuple(int(np.float32(x).view(np.uint32)) for x in (2.0**-12, 2.0**7))

@@ -21,7 +21,7 @@ in peers/, and is printed beneath the table.
 jax_loop compiles the loop over the steps too: training with no Python between the steps, as backlit's compiled listings
 do it, but with all data on the device and every loop of its own written by the user. The bars are about training loops
 that call a step, so it is not counted among the peers and has a column of its own. Nor are backlit's own reference
-engine and `products`, the matrix products alone by NumPy: the floor.
+engine and `products`, the matrix products of the step alone, by NumPy.
 
 Memory is the most that the whole process has had resident, the data and the interpreter included, with backlit's
 compiled kernels already in its cache; compilers that torch.compile starts as processes of their own are not counted.

@@ -73,8 +73,8 @@ def test_lstm(run, draw, mask):
     for found, want in zip(it.made, it.outputs, strict=True):
         it.close(found, want)
     back, carried, dh0, dc0 = it.empty(4, N, U)
-    run("lstm_masked_grad", CHUNKS, CHUNKS, it.masked, *it.d, it.U, it.states[1], it.mask, *it.made[1:], it.dz, it.delta,
-        back, carried, dh0, dc0, units=UNITS)  # fmt: skip
+    run("lstm_masked_grad", CHUNKS, CHUNKS, it.masked, *it.d, it.U, it.states[1], it.mask, *it.made[1:], it.dz,
+        it.delta, back, carried, dh0, dc0, units=UNITS)  # fmt: skip
     it.check(it.dz, it.dz, dh0, dc0)
 
 

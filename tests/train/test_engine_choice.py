@@ -55,16 +55,6 @@ def test_without_numba_the_reference_engine_trains_and_says_how_to_get_it(monkey
     assert "pip install numba" in reason
 
 
-def test_without_a_known_blas_the_reason_names_it(monkeypatch):
-    def missing(_):
-        raise AttributeError("no cblas_sgemm")
-
-    monkeypatch.setattr(engine, "import_module", missing)
-    chosen, reason = choose()
-    assert chosen == "reference"
-    assert "cblas_sgemm" in reason
-
-
 def test_the_estimate_grows_with_the_batch_and_the_network():
     small, wide = graph(), graph(bl.Sequential(bl.Dense(800, "relu"), bl.Dense(3)))
     assert engine.seconds(small, 10) < engine.seconds(small, 10_000) < engine.seconds(wide, 10_000)

@@ -80,8 +80,8 @@ def _entry(low: Lowering, node: Node) -> Entry:
 
 
 def _keep_loss(low: Lowering) -> None:
-    """Note loss and mass where no kernel of a loss has done it."""
-    if not any("stats" in call.arguments for call in low.calls):
+    """Note loss and mass, where there are any, unless a kernel of a loss has done it."""
+    if low.graph.outputs[0] and not any("stats" in call.arguments for call in low.calls):
         loss, mass = (low.flat(low.value(low.graph.outputs[i])) for i in (0, 2))
         low.emit("keep_loss", loss, mass, "stats")
 
