@@ -236,13 +236,6 @@ def test_a_loss_without_a_kernel_keeps_its_loss_and_mass(loss):
     assert "keep_loss(loss_flat, loss_mass_flat, stats)" in s.lines
 
 
-def test_a_seed_that_no_kernel_reads_is_not_written():
-    """∂L/∂L = 1 is asked for by a rule, not by the kernels of a loss."""
-    by_rule = Staged(lambda b, x: b.add("prod", dense(b, x, "dense1"), axis=-1, keepdims=True)[0], "mae").check()
-    assert not any("d_loss" in line for line in by_rule.lines)
-    assert any(line.startswith("fill(d_") or "d_prod1" in line for line in by_rule.lines)
-
-
 def test_the_statistics_of_a_batchnorm_are_outputs_that_no_gradient_comes_to():
     def stage(b, x):
         gamma, beta = (b.parameter(f"norm.{n}", (WIDTH,), None) for n in ("gamma", "beta"))
