@@ -16,7 +16,7 @@ pytest.importorskip("numba")
 
 import backlit as bl
 from backlit import optim
-from backlit.engines.fast import blas, machine_code, team
+from backlit.engines.fast import machine_code, team
 from engines.kernel_calls import needs_machine_code
 from engines.test_fast import Job
 
@@ -40,7 +40,7 @@ class Table:
         self.words = np.array(words, np.int64)
 
     def run(self, steps, parts, by_python=None):
-        team.run(self.table, self.words, self.shared, steps, parts, by_python)
+        team.Team(self.table, self.words, self.shared, parts).run(steps, by_python)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -168,20 +168,6 @@ def test_two_programs_at_once_have_the_bits_they_have_alone(parts):
     for a, b in zip(alone, together, strict=True):
         assert a.vectors.params.any()
         assert np.array_equal(a.vectors.params, b.vectors.params)
-
-
-@needs_machine_code
-@pytest.mark.parametrize("parts", [1, 2])
-def test_the_products_of_a_program_use_one_thread_of_blas_each(parts):
-    before, each, seen = blas.threads(), job(1, parts), []
-    clip = each.program.low.closures["clip"]
-    each.program.low.closures["clip"] = lambda step: (seen.append(blas.threads()), clip(step))
-    try:
-        blas.set_threads(2)
-        each.steps(2)
-        assert seen == [1, 1]
-    finally:
-        blas.set_threads(before)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ def set_threads(count: int) -> None:
     _setting("set_num_threads")(ctypes.c_int(count))
 
 
+@cache
 def _setting(name: str) -> Any:
     library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]  # noqa: SLF001  its imports are searched too
     return next((getattr(library, n.format(name)) for n in NAMES if hasattr(library, n.format(name))), lambda *_: None)

@@ -286,9 +286,13 @@ class Program:
             new = machine_code.words_of([given[str(self.calls[line].arguments[0])]])
             words[table[line, team.WORDS] :][: len(new)] = new
         first = int(self.results["clock"][0])
-        with nullcontext() if self.parts < self.threads else blas.one_thread():
-            team.run(table, words, self.results["counters"], steps, self.parts, self._by_python, first)
+        with blas.one_thread() if self._by_rules and self.threads == 1 else nullcontext():
+            self._team.run(steps, self._by_python, first)
         return self._finished(steps)
+
+    @cached_property
+    def _team(self) -> team.Team:
+        return team.Team(*self.table, self.results["counters"], self.parts)
 
     @cached_property
     def _gathering(self) -> list[int]:

@@ -20,6 +20,8 @@ units of work it has, in what multiples they are shared out, whether the call be
 every how many-th step of the run it is done."""
 ARRIVED, ROUND, STOP, GIVEN_UP, FIRST, COUNTERS = 0, 16, 32, 48, 64, 80
 """Entries of the shared counters, each on a cache line of its own; FIRST is the number, from 1, of the first step."""
+STEPS, RESUMED, AT = range(3)
+"""Entries of a thread's way: how many steps, whether it comes back from a call of Python's, and where it is."""
 PATIENCE, TRUST = 4000, 4000
 """How many times to look before giving the core away, and how many times to give it away before sleeping: another
 program has the core that the others need."""
@@ -50,80 +52,87 @@ def share(extent: int, grain: int, part: int, parts: int) -> tuple[int, int]:
 
 
 @kernel
-def work(part: int, parts: int, table: Array, words: Array, shared: Array, steps: int, resumed: int, at: Array) -> None:
-    """Do the calls from position ``at`` on, ``len(table)`` a step, until ``steps`` are done or a call is Python's.
+def work(part: int, parts: int, table: Array, words: Array, shared: Array, way: Array) -> None:
+    """Do the calls from position way[AT] on, ``len(table)`` a step, until way[STEPS] are done or a call is Python's.
 
-    ``at`` becomes the position reached. Where a call is Python's only the first thread comes back, ``resumed`` when it
-    goes on; the others wait for it.
+    way[AT] becomes the position reached. Where a call is Python's only the first thread comes back, way[RESUMED] when
+    it goes on; the others wait for it.
     """
-    size, words_at, first = len(table), words.ctypes.data, shared[FIRST]
+    size, words_at, first, at = len(table), words.ctypes.data, shared[FIRST], way[AT]
     stop_at, given_up = shared.ctypes.data + 8 * STOP, shared.ctypes.data + 8 * GIVEN_UP
-    if resumed:
+    if way[RESUMED]:
         meet(shared, parts)
-    while at[0] < steps * size:
-        line, step = table[at[0] % size], at[0] // size
+    while at < way[STEPS] * size:
+        line, step = table[at % size], at // size
         if line[EVERY] > 1 and (first + step - 1) % line[EVERY]:
-            at[0] += 1
+            at += 1
             continue
         meet(shared, parts)
         if (line[CHECKED] and fetch(stop_at)) or fetch(given_up):
+            way[AT] = at
             return
         if line[FUNCTION]:
             lo, hi = share(line[EXTENT], line[GRAIN], part, parts)
             if lo < hi:
                 call(line[FUNCTION], words_at + 8 * line[WORDS], lo, hi, step)
         elif part == 0:
+            way[AT] = at
             return
         else:
             meet(shared, parts)
-        at[0] += 1
+        at += 1
+    way[AT] = at
     meet(shared, parts)
 
 
 class _Member:
     """One thread's way through a table."""
 
-    def __init__(self, table: Array, words: Array, shared: Array, steps: int, part: int, parts: int) -> None:
-        self.at, self.bounds = np.zeros(1, np.int64), (part, parts)
-        self.given = [(table, words, shared, steps, resumed, self.at) for resumed in (0, 1)]
-        self.words = [np.array(machine_code.words_of(given), np.int64) for given in self.given]
-        self.code = CODE(machine_code.address("work", self.given[0]))
+    def __init__(self, table: Array, words: Array, shared: Array, part: int, parts: int) -> None:
+        self.way, self.bounds = np.zeros(3, np.int64), (part, parts)
+        self.given = (table, words, shared, self.way)  # kept: the machine code knows their addresses
+        self.words = np.array(machine_code.words_of(self.given), np.int64)
+        self.call = CODE(machine_code.address("work", self.given)), self.words.ctypes.data, *self.bounds, 0
 
-    def go(self, *, resumed: bool = False) -> int:
-        """Go on until the end, or to a call that is Python's; gives the position reached. Python runs meanwhile."""
-        self.code(self.words[resumed].ctypes.data, *self.bounds, 0)
-        return int(self.at[0])
-
-
-def run(
-    table: Array, words: Array, shared: Array, steps: int, parts: int, by_python: Callable[[int, int], None],
-    first: int = 1,
-) -> None:  # fmt: skip
-    """Run a table ``steps`` times with a team of ``parts`` threads, the caller's among them.
-
-    ``by_python(line, step)`` does the calls that are Python's, in the caller's thread; what it raises ends all threads.
-    ``shared``, the counters, is set to 1 or more at STOP by a call that wants no more steps.
-    """
-    shared[:] = 0
-    shared[FIRST] = first
-    leader, *others = (_Member(table, words, shared, steps, part, parts) for part in range(parts))
-    threads = [Thread(target=other.go) for other in others]
-    try:
-        for thread in threads:
-            thread.start()
-        _lead(leader, table, shared, steps, by_python)
-    except BaseException:
-        shared[GIVEN_UP] = 1
-        raise
-    finally:
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+    def go(self, steps: int, at: int = 0, *, resumed: bool = False) -> int:
+        """Go on from a position to the end, or to a call that is Python's; gives the position reached."""
+        self.way[:] = steps, resumed, at
+        code, *given = self.call
+        code(*given)
+        return int(self.way[AT])
 
 
-def _lead(leader: _Member, table: Array, shared: Array, steps: int, by_python: Callable[[int, int], None]) -> None:
-    at, size = leader.go(), len(table)
-    while at < steps * size and not shared[STOP]:
-        by_python(at % size, at // size)
-        leader.at[0] += 1
-        at = leader.go(resumed=True)
+class Team:
+    """``parts`` threads that run a table of calls together, the caller's among them."""
+
+    def __init__(self, table: Array, words: Array, shared: Array, parts: int) -> None:
+        self.size, self.shared = len(table), shared
+        self.members = [_Member(table, words, shared, part, parts) for part in range(parts)]
+
+    def run(self, steps: int, by_python: Callable[[int, int], None], first: int = 1) -> None:
+        """Run the table ``steps`` times, ``first`` being the number of the first.
+
+        ``by_python(line, step)`` does the calls that are Python's, in the caller's thread; what it raises ends all
+        threads. The counters are set to 1 or more at STOP by a call that wants no more steps.
+        """
+        self.shared[:] = 0
+        self.shared[FIRST] = first
+        threads = [Thread(target=member.go, args=(steps,)) for member in self.members[1:]]
+        try:
+            for thread in threads:
+                thread.start()
+            self._lead(steps, by_python)
+        except BaseException:
+            self.shared[GIVEN_UP] = 1
+            raise
+        finally:
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+
+    def _lead(self, steps: int, by_python: Callable[[int, int], None]) -> None:
+        leader = self.members[0]
+        at = leader.go(steps)
+        while at < steps * self.size and not self.shared[STOP]:
+            by_python(at % self.size, at // self.size)
+            at = leader.go(steps, at + 1, resumed=True)
