@@ -43,6 +43,7 @@ from backlit.engines.fast import (
     lower_sequences,
     lower_stretched,
     lower_structure,
+    lower_tables,
 )
 
 __all__ = [
@@ -88,4 +89,5 @@ __all__ = [
     "lower_sequences",
     "lower_stretched",
     "lower_structure",
+    "lower_tables",
 ]
