@@ -104,6 +104,62 @@ def test_images_grad(run, layer):
     close(dx, layer.gradients[0], layer.dtype, UNITS)
 
 
+OVERLAPPING = [
+    *(shapes for shapes in LAYERS if not {"stride", "dilation"} & set(shapes[2])),
+    ((2, 4, 6, 3), (2, 3, 2), {"padding": ((0, 3), (4, 1))}),
+    ((2, 3, 5, 2), (3, 1, 1), {}),
+    ((3, 6, 9, 4), (5, 5, 5), {"padding": ((2, 2), (2, 2))}),
+]
+
+
+@pytest.fixture(params=OVERLAPPING, ids=str)
+def overlapping(request, draw):
+    return Layer(draw, *request.param)
+
+
+def padded(layer, x, made):
+    """A place for an image with what is padded."""
+    kh, kw = layer.geometry[:2]
+    rows, columns = made[1:3]
+    return layer.empty(layer.chunks, rows + kh - 1, (columns + kw - 1) * x[3])
+
+
+@pytest.mark.parametrize("relu", [0, 1])
+def test_forward_of_neighbours_that_see_lines_that_overlap(run, overlapping, relu):
+    layer, filters = overlapping, len(overlapping.b)
+    Wt, z = layer.empty(layer.size + 1, filters), layer.empty(*layer.want.shape)
+    run("filters_and_bias", filters, layer.flat, layer.b, Wt)
+    kh, kw, _, _, top, left, *_ = layer.geometry
+    given = layer.chunks, relu, lines(layer.x), Wt, z, padded(layer, layer.x.shape, z.shape), kh, kw, top, left
+    run("conv2d_side_by_side", layer.chunks, *given, units=UNITS)
+    close(z, np.maximum(layer.want, 0) if relu else layer.want, layer.dtype, UNITS)
+
+
+def test_weights_grad_of_lines_that_overlap(run, overlapping):
+    layer, (filters, kh, kw, _) = overlapping, overlapping.W.shape
+    rows, columns = layer.want.shape[1:3]
+    parts, errors = (
+        layer.empty(layer.chunks, layer.size + 1, filters),
+        layer.empty(2, rows * (columns + kw - 1), filters),
+    )
+    given = layer.chunks, layer.d, lines(layer.x), parts, padded(layer, layer.x.shape, layer.want.shape), errors
+    run("conv2d_side_by_side_weights_grad", layer.chunks, *given, kh, kw, *layer.geometry[4:6], units=UNITS)
+    dW, db = layer.empty(filters, layer.size), layer.empty(filters)
+    run("filters_grad", filters, 1, parts, dW, db)
+    close(dW.reshape(layer.W.shape), layer.gradients[1], layer.dtype, UNITS)
+    close(db, layer.gradients[2], layer.dtype, UNITS)
+
+
+def test_images_grad_by_filters_turned_round(run, overlapping):
+    layer, (filters, kh, kw, channels) = overlapping, overlapping.W.shape
+    Wt, dx = layer.empty(kh * kw * filters + 1, channels), layer.empty(*layer.x.shape)
+    run("filters_turned_round", filters, layer.W.reshape(filters, kh * kw, channels), Wt)
+    top, left = layer.geometry[4:6]
+    given = layer.chunks, 0, lines(layer.d), Wt, dx, padded(layer, layer.d.shape, dx.shape), kh, kw
+    run("conv2d_side_by_side", layer.chunks, *given, kh - 1 - top, kw - 1 - left, units=UNITS)
+    close(dx, layer.gradients[0], layer.dtype, UNITS)
+
+
 @pytest.mark.parametrize("few", [False, True], ids=["patches", "turned"])
 def test_products_in_several_tiles(run, few):
     """More filters, weights and places than a product has that BLAS does where matrices lie; compiled only."""

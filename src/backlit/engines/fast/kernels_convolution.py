@@ -123,6 +123,18 @@ def filters_and_bias(lo: int, hi: int, W: Array, b: Array, Wt: Array) -> None:
 
 
 @kernel
+def filters_turned_round(lo: int, hi: int, W: Array, Wt: Array) -> None:
+    """Wt[(kh·kw - 1 - k)·F + f, c] = W[f, k, c], zeros below it for a bias; filters lo … hi."""
+    filters, size, channels = W.shape
+    for f in span(lo, hi):
+        for k in range(size):
+            for c in span(0, channels):
+                Wt[(size - 1 - k) * filters + f, c] = W[f, k, c]
+    for c in span(0, channels):
+        Wt[size * filters, c] = W.dtype.type(0)
+
+
+@kernel
 def conv2d(
     lo: int, hi: int, chunks: int, relu: int, x: Array, Wt: Array, z: Array, patches: Array, kh: int, kw: int, sh: int,
     sw: int, top: int, left: int, dh: int, dw: int,
@@ -139,6 +151,42 @@ def conv2d(
                 gemm(False, False, p1 - p0, filters, size, patches, chunk * tile * size, size, Wt, 0, filters, 0.0, z,
                      into, filters)  # fmt: skip
                 rectify(relu, z, n, p0, p1)
+
+
+@inlined
+def put_inside(x: Array, n: int, top: int, left: int, padded: Array) -> None:
+    """padded[h + top, left + …] = x[n, h], where there is room."""
+    for h in range(max(-top, 0), min(x.shape[1], padded.shape[0] - top)):
+        line, first = x[n, h], max(-left, 0)
+        there = padded[h + top, max(left, 0) :]
+        for c in span(0, min(line.size - first, there.size)):
+            there[c] = line[first + c]
+
+
+@kernel
+def conv2d_side_by_side(
+    lo: int, hi: int, chunks: int, relu: int, x: Array, Wt: Array, z: Array, padded: Array, kh: int, kw: int, top: int,
+    left: int,
+) -> None:  # fmt: skip
+    """z = x * W + b at stride 1, max(z, 0) where ``relu``: neighbours see lines that overlap, so nothing is cut out."""
+    rows, columns, filters, wide = z.shape[1], z.shape[2], z.shape[3], padded.shape[2]
+    channels = wide // (columns + kw - 1)
+    run, bias = kw * channels, Wt[kh * kw * channels]
+    for chunk in range(lo, hi):
+        padded[chunk] = x.dtype.type(0)
+        first, end = images_of(chunk, chunks, x.shape[0])
+        for n in range(first, end):
+            put_inside(x, n, top, left * channels, padded[chunk])
+            for h in range(rows):
+                into = (n * rows + h) * columns * filters
+                for w in range(columns):
+                    there = z[n, h, w]
+                    for f in span(0, filters):
+                        there[f] = bias[f]
+                for i in range(kh):
+                    gemm(False, False, columns, filters, run, padded, (chunk * padded.shape[1] + h + i) * wide,
+                         channels, Wt, i * run * filters, filters, 1.0, z, into, filters)  # fmt: skip
+                rectify(relu, z, n, h * columns, (h + 1) * columns)
 
 
 @kernel
@@ -182,6 +230,37 @@ def conv2d_weights_grad(
                 cut(x, n, p0, p1, columns, channels, kh, kw, sh, sw, top, left, dh, dw, patches[chunk])
                 gemm(True, False, filters, size, p1 - p0, d, (n * places + p0) * filters, filters, patches,
                      chunk * tile * size, size, 1.0, dW, chunk * filters * size, size)  # fmt: skip
+
+
+@kernel
+def conv2d_side_by_side_weights_grad(
+    lo: int, hi: int, chunks: int, d: Array, x: Array, dW: Array, padded: Array, errors: Array, kh: int, kw: int,
+    top: int, left: int,
+) -> None:  # fmt: skip
+    """dW[chunk, kh·kw·C + 1, F] = Σ over the images of a chunk: a line of the filter sees the whole image, shifted.
+
+    Between two rows of δ lie kw - 1 zeros, so that all places of an image are one after the other.
+    """
+    rows, columns, filters, wide = d.shape[1], d.shape[2], d.shape[3], padded.shape[2]
+    across = columns + kw - 1
+    channels, places = wide // across, rows * across - kw + 1
+    run = kw * channels
+    for chunk in range(lo, hi):
+        dW[chunk], padded[chunk], errors[chunk] = d.dtype.type(0), d.dtype.type(0), d.dtype.type(0)
+        first, end = images_of(chunk, chunks, d.shape[0])
+        for n in range(first, end):
+            put_inside(x, n, top, left * channels, padded[chunk])
+            db = dW[chunk, kh * run]
+            for h in range(rows):
+                for w in range(columns):
+                    there, error = errors[chunk, h * across + w], d[n, h, w]
+                    for f in span(0, filters):
+                        there[f] = error[f]
+                        db[f] += error[f]
+            for i in range(kh):
+                gemm(True, False, run, filters, places, padded, (chunk * padded.shape[1] + i) * wide, channels, errors,
+                     chunk * rows * across * filters, filters, 1.0, dW, (chunk * (kh * run + 1) + i * run) * filters,
+                     filters)  # fmt: skip
 
 
 @kernel

@@ -82,6 +82,12 @@ class Convolution:
         return side_by_side and narrow and min(self.shape[0], self.shape[3]) >= FEW
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether neighbours see lines that overlap by all but a column, with channels enough for their products."""
+        rows = min(self.shape[0], self.shape[3]) >= FEW and self.places[1] >= FEW
+        return rows and self.geometry[2:4] == self.geometry[6:] == (1, 1)
+
+    @property
     def of_few(self) -> bool:
         """Whether it has few channels."""
         return self.shape[3] < FEW
@@ -138,8 +144,29 @@ def _by_patches(it: Convolution, relu: int, bias: str, also: tuple[str, ...]) ->
     turned = low.scratch(node, "filters", (it.size + 1, filters))
     low.emit("filters_and_bias", low.shaped(W, "flat_filters", (filters, it.size)), bias, turned, extent=filters,
              grain=CACHE_LINE, node=node)  # fmt: skip
+    if it.side_by_side:
+        _overlapping(it, relu, x, turned, z, (it.padding[0][0], it.padding[1][0]), also)
+        return
     low.emit("conv2d_of_few" if it.of_few else "conv2d", low.chunks, relu, it.lines(x), turned, it.images(z),
              *it.patches(), *it.geometry, extent=low.chunks, flops=it.flops, node=node, also=also)  # fmt: skip
+
+
+def _overlapping(
+    it: Convolution, relu: int, x: str, turned: str, z: str, before: tuple[int, int], also: tuple[str, ...] = ()
+) -> None:
+    """z from images x, ``before`` lines and columns of zeros before them, by filters that lie turned."""
+    low, (kh, kw, *_) = it.low, it.geometry
+    _, rows, columns, _ = low.shape_of(it.images(z))
+    channels, padded = low.shape_of(it.images(x))[3], _padded(it, x, rows, columns)
+    low.emit("conv2d_side_by_side", low.chunks, relu, it.lines(x), turned, it.images(z), padded, kh, kw, *before,
+             extent=low.chunks, flops=2 * low.size(z) * kh * kw * channels, node=it.node, also=also)  # fmt: skip
+
+
+def _padded(it: Convolution, x: str, rows: int, columns: int) -> str:
+    """A place for an image of x with what is padded, of every chunk's own, where it gives so many rows and columns."""
+    kh, kw = it.geometry[:2]
+    size = it.low.chunks, rows + kh - 1, (columns + kw - 1) * it.low.shape_of(it.images(x))[3]
+    return it.low.scratch(it.node, f"padded{size[1]}x{size[2]}", size)
 
 
 def convolution_back(low: Lowering, node: Node) -> None:
@@ -165,6 +192,9 @@ def _parameters(it: Convolution, write: Callable[[Convolution, str, str], None])
 
 def _parameters_by_patches(it: Convolution, dW: str, db: str) -> None:
     low, node, filters = it.low, it.node, it.shape[0]
+    if it.side_by_side:
+        _parameters_by_overlapping(it, dW, db)
+        return
     d, x = it.images(low.grad(node.name)), it.lines(low.value(node.operands[0]))
     shape = (it.size + 1, filters) if it.of_few else (filters, it.size + 1)
     parts, kernel = low.scratch(node, "parts", (low.chunks, *shape)), "conv2d_of_few" if it.of_few else "conv2d"
@@ -176,9 +206,35 @@ def _parameters_by_patches(it: Convolution, dW: str, db: str) -> None:
 
 def _images_by_patches(it: Convolution, dx: str) -> None:
     low, node = it.low, it.node
+    if it.side_by_side:
+        _images_by_overlapping(it, dx)
+        return
     W = low.shaped(low.value(node.operands[1]), "flat_filters", (it.shape[0], it.size))
     low.emit("conv2d_images_grad", low.chunks, it.images(low.grad(node.name)), W, it.lines(dx), it.rows("dpatches"),
              *it.geometry, extent=low.chunks, flops=it.flops, node=node)  # fmt: skip
+
+
+def _parameters_by_overlapping(it: Convolution, dW: str, db: str) -> None:
+    low, node, (filters, kh, kw, _) = it.low, it.node, it.shape
+    d, x = it.images(low.grad(node.name)), low.value(node.operands[0])
+    rows, columns = it.places
+    parts = low.scratch(node, "parts", (low.chunks, it.size + 1, filters))
+    errors = low.scratch(node, "errors", (low.chunks, rows * (columns + kw - 1), filters))
+    padded, before = _padded(it, x, rows, columns), (it.padding[0][0], it.padding[1][0])
+    low.emit("conv2d_side_by_side_weights_grad", low.chunks, d, it.lines(x), parts, padded, errors, kh, kw, *before,
+             extent=low.chunks, flops=it.flops, node=node)  # fmt: skip
+    low.emit("filters_grad", 1, parts, low.shaped(dW, "flat_filters", (filters, it.size)), db, extent=filters,
+             grain=CACHE_LINE, node=node)  # fmt: skip
+
+
+def _images_by_overlapping(it: Convolution, dx: str) -> None:
+    """A convolution of δ with the filters turned round."""
+    low, node, (filters, kh, kw, channels) = it.low, it.node, it.shape
+    W = low.shaped(low.value(node.operands[1]), "by_place", (filters, kh * kw, channels))
+    turned = low.scratch(node, "turned", (kh * kw * filters + 1, channels))
+    low.emit("filters_turned_round", W, turned, extent=filters, grain=CACHE_LINE, node=node)
+    before = kh - 1 - it.padding[0][0], kw - 1 - it.padding[1][0]
+    _overlapping(it, 0, low.grad(node.name), turned, dx, before)
 
 
 # --- 3 × 3 filters at stride 1, by minimal filtering ------------------------------------------------------------------
