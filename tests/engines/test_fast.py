@@ -311,3 +311,21 @@ def test_an_arena_that_cannot_fit_says_what_it_needs_and_the_largest_batch_that_
         bl.program(model, 1000, loss="softmax_cross_entropy")
     assert "MiB" in str(caught.value)
     assert bl.program(model, 200, loss="softmax_cross_entropy")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (1000,)])
+def test_zeros_begin_with_a_cache_line(shape, dtype):
+    for found in (memory.zeros(shape, dtype) for _ in range(5)):
+        assert found.ctypes.data % memory.LINE == 0
+        assert found.shape == shape
+        assert found.flags.c_contiguous
+        assert not found.any()
+
+
+def test_all_buffers_of_a_program_begin_with_one():
+    job = Job(bl.Sequential(D(7, "relu"), D(3)), dtype="float32", optimizer=optim.Adam(1e-3))
+    vectors = [job.vectors.params, job.vectors.grads, *job.vectors.slots.values(), job.program.arena]
+    buffers = [job.program.space[name] for name in job.program.buffers]
+    parameters = [job.vectors.views[name] for name in job.graph.trainable]
+    assert all(a.ctypes.data % memory.LINE == 0 for a in (*vectors, *buffers, *parameters))
