@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from workloads import RATE, Task
 
-from backlit import optim
 from backlit.engines.fast.program import Program
 from backlit.engines.fast.vectors import Vectors
 from peers.backlit_reference import ADAM, staged
@@ -20,7 +19,7 @@ class Peer:
     def __init__(self, task: Task, threads: int) -> None:
         graph, params, state = staged(task)
         vectors = Vectors.of(graph, ADAM, "float32")
-        vectors.load(params, state, optim.init_state(np, ADAM, params))
+        vectors.load(params, state)
         self.program = Program(graph, ADAM, None, vectors, threads=threads)
         self.data, self.order, self.t = {"x": task.X, "y": task.y}, task.order, 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from backlit import optim
 from backlit.core.types import Array, Arrays, Shape
 from backlit.engines.fast.memory import padded, zeros
 from backlit.graph.graph import Graph
+
+PART = 1 << 20
+"""Entries whose state is begun together."""
 
 Place = tuple[int, Shape]
 """(offset, shape) in a vector."""
@@ -44,8 +48,7 @@ class Vectors:
         views |= {n: view(state, *at) for n, at in kept.items()}
         views |= {f"d {n}": view(grads, *at) for n, at in trained.items()}
         read = {n: np.zeros(graph.values[n].shape[0], np.int64) for n in graph.trainable if n in graph.sparse}
-        slots = {n: _placed(a) for n, a in optimizer.init(np, params[:size]).items()}
-        return cls(params, grads, slots, state, views, trained, read)
+        return cls(params, grads, _started(optimizer, params[:size]), state, views, trained, read)
 
     @property
     def trained(self) -> Array:
@@ -57,13 +60,12 @@ class Vectors:
         """How many entries are updated in every step: all before the first sparse table."""
         return min((self.places[n][0] for n in self.read), default=self.grads.size)
 
-    def load(self, params: Arrays, state: Arrays, slots: Mapping[str, Arrays]) -> None:
-        """Take over the arrays of a run."""
+    def load(self, params: Arrays, state: Arrays, slots: Mapping[str, Arrays] | None = None) -> None:
+        """Take over the arrays of a run; without ``slots`` the optimizer has not begun."""
         for name, a in (*params.items(), *state.items()):
             self.views[name][...] = a
-        for slot, vector in self.slots.items():
-            for name, at in self.places.items():
-                (vector if vector.ndim == 0 else view(vector, *at))[...] = slots[name][slot]
+        for (slot, vector), (name, at) in product(self.slots.items(), self.places.items()) if slots else ():
+            (vector if vector.ndim == 0 else view(vector, *at))[...] = slots[name][slot]
 
     def copies(self) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
         """(parameters and state by name, slots by name), copied out."""
@@ -75,13 +77,14 @@ class Vectors:
         return values, slots
 
 
-def _placed(start: Array) -> Array:
-    """A vector where vectors should lie; a number stays."""
-    if start.ndim == 0:
-        return start
-    into = zeros(start.shape, start.dtype)
-    into[...] = start
-    return into
+def _started(optimizer: optim.Optimizer, params: Array) -> dict[str, Array]:
+    """The optimizer's state as it begins, part by part: zeros take no memory until they are written to."""
+    whole = {n: a if a.ndim == 0 else zeros(params.shape, a.dtype) for n, a in optimizer.init(np, params[:1]).items()}
+    for first in range(0, params.size, PART):
+        for name, part in optimizer.init(np, params[first : first + PART]).items():
+            if part.ndim and part.any():
+                whole[name][first : first + PART] = part
+    return whole
 
 
 def places(names: Iterable[str], graph: Graph, start: int = 0) -> tuple[dict[str, Place], int]:
