@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -64,8 +63,9 @@ class Vectors:
         """Take over the arrays of a run; without ``slots`` the optimizer has not begun."""
         for name, a in (*params.items(), *state.items()):
             self.views[name][...] = a
-        for (slot, vector), (name, at) in product(self.slots.items(), self.places.items()) if slots else ():
-            (vector if vector.ndim == 0 else view(vector, *at))[...] = slots[name][slot]
+        for name, of_one in (slots or {}).items():
+            for slot, vector in self.slots.items():
+                (vector if vector.ndim == 0 else view(vector, *self.places[name]))[...] = of_one[slot]
 
     def copies(self) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
         """(parameters and state by name, slots by name), copied out."""
