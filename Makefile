@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 HEAVY  := torch or jax or strict or slow
 FAST   := $(wildcard tests/engines/test_kernels*.py) tests/engines/test_fast.py
-TABLES := $(patsubst %,tests/engines/test_%.py,listing team update blas)
+TABLES := $(patsubst %,tests/engines/test_%.py,fast listing team update products)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -32,14 +32,15 @@ lint: $(VENV)/.has-dev ## style, types, layers
 
 lanes: $(VENV)/.has-test $(VENV)/.has-lanes $(VENV)/.has-torch ## the tests against PyTorch, JAX and array-api-strict, and the slow ones
 	@$(BIN)/python -m pytest -m "$(HEAVY)" $(ARGS)
-	@echo "the fast engine's kernels as plain Python"
-	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m "not ($(HEAVY))" $(FAST) $(TABLES)
+	@echo "the fast engine's tables as plain Python"
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m "not ($(HEAVY))" $(TABLES)
 	@echo "the fast engine's kernels with every index checked"
 	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -m "not ($(HEAVY))" -k "compiled or bounds or float32" $(FAST)
 
 bench: $(VENV)/.has-run $(VENV)/.has-lanes $(VENV)/.has-torch $(VENV)/.has-bench ## the benchmarks: quality on real data, speed beside other libraries, whole jobs, scaling
 	@$(BIN)/python benchmarks/quality.py $(ARGS)
 	@$(BIN)/python benchmarks/speed.py $(SPEED)
+	@$(BIN)/python benchmarks/products.py
 	@$(BIN)/python benchmarks/whole.py
 	@$(BIN)/python benchmarks/scaling.py
 

@@ -41,6 +41,15 @@ def test_products(run, draw, n, i, o, columns):
     close(dW, wide_d.T @ wide_x, draw.dtype, units=64)
 
 
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize(("n", "i", "o"), LAYERS)
+def test_a_weights_gradient_by_chunks_of_rows(run, draw, n, i, o, chunks):
+    d, x, parts = draw(n, o), draw(n, i), np.full((chunks, o, i), nan, draw.dtype)
+    run("product_tn_of_chunks", chunks, d, x, parts)
+    wide_d, wide_x = wide(d, x)
+    close(parts.astype(np.float64).sum(axis=0), wide_d.T @ wide_x, draw.dtype, units=64)
+
+
 @pytest.mark.parametrize("columns", [0, 1])
 @pytest.mark.parametrize("relu", [0, 1])
 @pytest.mark.parametrize(("n", "i", "o"), LAYERS)

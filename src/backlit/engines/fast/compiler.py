@@ -18,7 +18,7 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 from backlit.engines.fast import jit, kernels_random, pointers, products, vector_code
-from backlit.engines.fast.machine_code import GEMM, NEVER_CALLED, TILE, host
+from backlit.engines.fast.machine_code import GEMM, NEVER_CALLED, TILE, host, link_product
 
 _WORD = ir.IntType(64)
 
@@ -189,6 +189,8 @@ def kernel_code(text: str, name: str, kernel: Callable[..., Any]) -> bytes:
 def checked(name: str) -> Callable[..., Any]:
     """A kernel that raises IndexError where an index is out of bounds, for tests with ``NUMBA_BOUNDSCHECK``."""
     known()
+    for product in GEMM:
+        link_product(product)
     kernel = jit.KERNELS[name]
     return njit(kernel, **_options(jit.ASSUMED[kernel]) | {"boundscheck": True})  # type: ignore[no-any-return]
 

@@ -88,6 +88,16 @@ def product_tn(lo: int, hi: int, by_columns: int, d: Array, x: Array, dW: Array)
     gemm(True, False, o1 - o0, i1 - i0, rows, d, o0, units, x, i0, width, 0.0, dW, o0 * width + i0, width)
 
 
+@kernel
+def product_tn_of_chunks(lo: int, hi: int, d: Array, x: Array, parts: Array) -> None:
+    """parts[chunk] = dᵀ x over a chunk of the rows; chunks lo … hi."""
+    (rows, units), width = d.shape, x.shape[1]
+    for chunk in range(lo, hi):
+        n0, n1 = images_of(chunk, parts.shape[0], rows)
+        gemm(True, False, units, width, n1 - n0, d, n0 * units, units, x, n0 * width, width, 0.0, parts,
+             chunk * units * width, width)  # fmt: skip
+
+
 # --- sums over the rows, by columns -----------------------------------------------------------------------------------
 
 

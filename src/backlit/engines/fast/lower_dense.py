@@ -22,9 +22,12 @@ WIDE = 64
 """Rows of a gradient dW from which it is shared out by rows, as the update is: a core reads again what it wrote."""
 
 
-def by_columns(rows: int, columns: int) -> int:
-    """1 where a matrix is shared out by columns: where it has enough of them, as the panels are turned only once."""
-    return int(columns >= min(rows, FEW))
+def by_columns(rows: int, inputs: int, columns: int) -> int:
+    """1 where a product with W [rows, columns] is shared out by columns, 0 where by rows.
+
+    By columns a thread reads its part of W and all of x; by rows all of W, and of x what lies in its own cache.
+    """
+    return int(columns >= min(rows, FEW) and 2 * inputs * columns >= rows * (inputs + columns))
 
 
 # --- linear, alone or with the relu behind it -------------------------------------------------------------------------
@@ -48,7 +51,7 @@ def linear(low: Lowering, node: Node) -> None:
                  grain=CACHE_LINE, flops=work, node=node, also=also)  # fmt: skip
         return
     kernel, more = ("linear", [int(relu is not None)]) if b else ("product_nt", [])
-    bias, across = [low.value(b)] if b else [], by_columns(rows, columns)
+    bias, across = [low.value(b)] if b else [], by_columns(rows, low.shape_of(given)[1], columns)
     low.emit(kernel, across, *more, given, low.value(W), *bias, z, extent=columns if across else rows,
              grain=CACHE_LINE if across else 1, flops=work, node=node, also=also)  # fmt: skip
 
@@ -58,19 +61,29 @@ def linear_back(low: Lowering, node: Node) -> None:
     x, W, b = node.inputs
     d, given = low.rows(low.grad(node.name)), low.rows(low.value(x))
     (rows, units), inputs = low.shape_of(d), low.shape_of(given)[1]
-    work = 2 * rows * units * inputs
+    work, across = 2 * rows * units * inputs, by_columns(rows, units, inputs)
     if low.wants(W):
-        columns = units < WIDE and by_columns(units, inputs)
-        low.share(W, lambda into: low.emit(
-            "product_tn", int(columns), d, given, into, extent=inputs if columns else units, flops=work, node=node,
-        ))  # fmt: skip
+        low.share(W, lambda into: _weights_grad(low, node, d, given, into))
     if low.wants(b) and f"d {b}" not in low.done:
         low.share(b, lambda into: low.emit("sum_rows", d, into, extent=units, grain=8, node=node))
     if low.wants(x):
         low.share(x, lambda into: low.emit(
-            "product_nn", by_columns(rows, inputs), d, low.value(W), low.rows(into),
-            extent=inputs if by_columns(rows, inputs) else rows, flops=work, node=node,
+            "product_nn", across, d, low.value(W), low.rows(into), extent=inputs if across else rows, flops=work,
+            node=node,
         ))  # fmt: skip
+
+
+def _weights_grad(low: Lowering, node: Node, d: str, x: str, into: str) -> None:
+    """dW = δᵀ x, shared out by what it is of, or of many rows by chunks of these, which lie in each thread's cache."""
+    (rows, units), inputs = low.shape_of(d), low.shape_of(x)[1]
+    work, columns = 2 * rows * units * inputs, units < WIDE and inputs >= units
+    if low.chunks == 1 or by_columns(rows, units, inputs):
+        low.emit("product_tn", int(columns), d, x, into, extent=inputs if columns else units, flops=work, node=node)
+        return
+    parts = low.scratch(node, "parts", (low.chunks, units, inputs))
+    low.emit("product_tn_of_chunks", d, x, parts, extent=low.chunks, flops=work, node=node)
+    flat = low.shaped(parts, "by_chunk", (low.chunks, units * inputs))
+    low.emit("sum_chunks", flat, low.flat(into), extent=units * inputs, grain=CACHE_LINE, node=node)
 
 
 # --- elementwise ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ def linear(low: Lowering, node: Node) -> None:
     ids, table = _embedding(low, node).operands
     made, z = _table(low, node, "table"), low.rows(low.value(node.name))
     symbols, units = low.shape_of(made)
-    across, flops = by_columns(symbols, units), 2 * low.size(low.value(node.inputs[1])) * symbols
+    across = by_columns(symbols, low.shape_of(low.value(table))[1], units)
+    flops = 2 * low.size(low.value(node.inputs[1])) * symbols
     given = map(low.value, (table, *node.inputs[1:]))
     low.emit("linear", across, 0, *given, made, extent=units if across else symbols,
              grain=CACHE_LINE if across else 1, flops=flops, node=node)  # fmt: skip

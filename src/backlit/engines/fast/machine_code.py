@@ -167,15 +167,16 @@ def _linked(unit: str, make: Callable[[], bytes]) -> int:
 def _link(unit: str, code: bytes) -> int:
     for product in GEMM:
         if product.encode() in code:
-            _gemm(product)
+            link_product(product)
     _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
     _engine().finalize_object()
     return int(_engine().get_function_address(unit))
 
 
 @cache
-def _gemm(name: str) -> None:
+def link_product(name: str) -> None:
     """Make a matrix product known to all that is linked."""
+    _engine()
     unit = version(f"product{GEMM.index(name)}", "", products.__name__)
 
     def make() -> bytes:
