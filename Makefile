@@ -34,6 +34,8 @@ lanes: $(VENV)/.has-test $(VENV)/.has-lanes $(VENV)/.has-torch ## the tests agai
 	@$(BIN)/python -m pytest -m "$(HEAVY)" $(ARGS)
 	@echo "the fast engine's tables as plain Python"
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m "not ($(HEAVY))" $(TABLES)
+	@echo "products without the processor's matrix unit"
+	@BACKLIT_MATRIX_UNIT=0 $(BIN)/python -m pytest -m "not ($(HEAVY))" tests/engines/test_products.py
 	@echo "the fast engine's kernels with every index checked"
 	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -m "not ($(HEAVY))" -k "compiled or bounds or float32" $(FAST)
 

@@ -12,7 +12,17 @@ import pytest
 
 pytest.importorskip("numba")
 
-from backlit.engines.fast import compiler, jit, kernels_dense, machine_code, pointers, products, vector_code
+from backlit.engines.fast import (
+    compiler,
+    jit,
+    kernels_dense,
+    machine_code,
+    pointers,
+    products,
+    split_code,
+    split_products,
+    vector_code,
+)
 from backlit.engines.fast.jit import KERNELS
 from engines.kernel_calls import by_machine_code, needs_machine_code
 
@@ -91,7 +101,7 @@ def test_a_changed_source_is_another_module(monkeypatch):
 
 def test_the_source_is_that_of_all_files_the_machine_code_comes_from():
     found = machine_code._sources(kernels_dense.__name__)
-    for module in (kernels_dense, products, jit, pointers, compiler, vector_code):
+    for module in (kernels_dense, products, split_products, jit, pointers, compiler, vector_code, split_code):
         assert Path(module.__file__).read_text("utf-8") in found
 
 

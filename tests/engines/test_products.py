@@ -22,8 +22,12 @@ SIZES = [
     (260, 33, 20),
     (0, 3, 2),
     (2, 3, 0),
+    (64, 64, 64),
+    (75, 100, 81),
+    (90, 65, 1100),
+    (420, 70, 600),
 ]
-"""Of a tile, of a vector, of a part of k, of a block of rows: less, more, and none."""
+"""Of a tile, of a vector, of a part of k, of a block of rows: less, more, and none. From 64 on for a matrix unit."""
 
 
 @kernel
@@ -98,6 +102,19 @@ def test_a_part_of_a_product_has_the_bits_of_the_whole(draw, ta, tb):
     whole, parts = draw(m, n), draw(m, n)
     compiled(ta, tb, m, n, k, A, 0, A.shape[1], B, 0, B.shape[1], 0.0, whole, 0, n)
     for i0, i1, j0, j1 in ((0, 5, 0, 77), (5, 61, 0, 33), (5, 61, 33, 77)):
+        a, b = (i0 if ta else i0 * k), (j0 * k if tb else j0)
+        compiled(ta, tb, i1 - i0, j1 - j0, k, A, a, A.shape[1], B, b, B.shape[1], 0.0, parts, i0 * n + j0, n)
+    assert np.array_equal(whole, parts)
+
+
+@needs_machine_code
+@pytest.mark.parametrize(("ta", "tb"), [(False, False), (True, False), (False, True), (True, True)])
+def test_so_has_a_part_that_is_large_enough_for_a_matrix_unit(draw, ta, tb):
+    m, n, k = 200, 170, 1100
+    A, B = draw(*((k, m) if ta else (m, k))), draw(*((n, k) if tb else (k, n)))
+    whole, parts = draw(m, n), draw(m, n)
+    compiled(ta, tb, m, n, k, A, 0, A.shape[1], B, 0, B.shape[1], 0.0, whole, 0, n)
+    for i0, i1, j0, j1 in ((0, 70, 0, 170), (70, 200, 0, 65), (70, 200, 65, 170)):
         a, b = (i0 if ta else i0 * k), (j0 * k if tb else j0)
         compiled(ta, tb, i1 - i0, j1 - j0, k, A, a, A.shape[1], B, b, B.shape[1], 0.0, parts, i0 * n + j0, n)
     assert np.array_equal(whole, parts)

@@ -17,8 +17,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from backlit.engines.fast import jit, kernels_random, pointers, products, vector_code
-from backlit.engines.fast.machine_code import GEMM, NEVER_CALLED, TILE, host, link_product
+from backlit.engines.fast import jit, kernels_random, pointers, products, split_code, split_products, vector_code
+from backlit.engines.fast.machine_code import GEMM, NEVER_CALLED, SPLIT, TILE, has_matrix_unit, host, link_product
 
 _WORD = ir.IntType(64)
 
@@ -132,7 +132,48 @@ def gemm_code(name: str, unit: str) -> bytes:
     code, heights = vector_code.Code(None, real), vector_code.rows_of_tiles()
     instructions = _instructions(real, code.lanes, heights[0])
     product = products.compiled_gemm(code.size, code.lanes, heights, instructions)
-    return object_code(product, [_word] * 12, unit, vector_code.tile_module(TILE[GEMM.index(name)], real))
+    also = vector_code.tile_module(TILE[GEMM.index(name)], real)
+    if real == "float32" and has_matrix_unit():
+        product = _either(split_products.compiled_split_gemm(instructions | _of_matrix_unit()), product)
+        return object_code(product, [_word] * 12, unit, also, split_code.split_module(SPLIT))
+    return object_code(product, [_word] * 12, unit, also)
+
+
+def _either(split: Callable[..., None], plain: Callable[..., None]) -> Callable[..., None]:
+    """The product of tiles of parts where that pays, the plain one elsewhere."""
+    worth, split, plain = (njit(**_plain())(f) for f in (split_products.worth, split, plain))
+
+    def product(ta, tb, m, n, k, A, lda, B, ldb, add, C, ldc):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        if worth(m, n, k):
+            split(ta, tb, m, n, k, A, lda, B, ldb, add, C, ldc)
+        else:
+            plain(ta, tb, m, n, k, A, lda, B, ldb, add, C, ldc)
+
+    return product
+
+
+def _of_matrix_unit() -> dict[str, Any]:
+    """What is done by functions of their own, and what by instructions."""
+    own = {
+        do: types.ExternalFunction(name, types.void(*[_word] * takes))
+        for name, (do, takes) in zip(SPLIT, split_code.TAKES.items(), strict=True)
+    }
+    begin, end = (
+        _instruction(lambda b, a, do=do: getattr(split_code.SplitCode(b), do)(a), types.void) for do in ("begin", "end")
+    )
+    return {
+        **own,
+        "begin": begin,
+        "end": end,
+        "stack_block": _stack(split_products.BLOCK),
+        "stack_panel": _stack(split_products.PANEL),
+        "stack_edge": _stack(split_products.EDGE),
+        "stack_turned": _stack(2 * split_code.TILE),
+    }
+
+
+def _stack(size: int) -> Any:
+    return _instruction(lambda b, _: _on_stack(b, size), _word)
 
 
 def _instructions(real: str, lanes: int, high: int) -> dict[str, Any]:
@@ -149,9 +190,6 @@ def _instructions(real: str, lanes: int, high: int) -> dict[str, Any]:
         it = vector_code.Code(builder, real)
         builder.store(arguments[0], it.at(arguments[1], it.number), align=size)
 
-    def stack(numbers: int) -> Any:
-        return _instruction(lambda b, _: _on_stack(b, numbers * size), _word)
-
     takes_tile = [_word] * vector_code.TILE_TAKES
     return {
         "tile": types.ExternalFunction(TILE[real != "float32"], types.void(*takes_tile)),
@@ -159,8 +197,8 @@ def _instructions(real: str, lanes: int, high: int) -> dict[str, Any]:
         "move": written("move", 2),
         "load": _instruction(load, number, _word),
         "store": _instruction(store, types.void, number, _word),
-        "stack_panel": stack(products.PART * vector_code.VECTORS * lanes),
-        "stack_rows": stack(products.PART * products.BLOCK * high + lanes),
+        "stack_panel": _stack(size * products.PART * vector_code.VECTORS * lanes),
+        "stack_rows": _stack(size * (products.PART * products.BLOCK * high + lanes)),
         "inlined": njit(**_options(jit.FAST)),
         "zero": np.dtype(real).type(0),
     }
@@ -195,17 +233,18 @@ def checked(name: str) -> Callable[..., Any]:
     return njit(kernel, **_options(jit.ASSUMED[kernel]) | {"boundscheck": True})  # type: ignore[no-any-return]
 
 
-def object_code(function: Callable[..., Any], takes: Sequence[Any], name: str, also: str = "") -> bytes:
+def object_code(function: Callable[..., Any], takes: Sequence[Any], name: str, *also: str) -> bytes:
     """A function of numbers as object code that exports it under ``name`` with the calling convention of C.
 
-    ``also`` is a module of LLVM with what it calls.
+    ``also`` are modules of LLVM with what it calls.
     """
     signature = types.void(*takes)
     made = njit(signature, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_plain())(function)
     (found,) = made.overloads.values()
     text = found.library.get_llvm_str() + _exported(found.fndesc.llvm_func_name, len(takes), name)
     module = llvm.parse_assembly(text)
-    module.link_in(llvm.parse_assembly(also))
+    for more in also:
+        module.link_in(llvm.parse_assembly(more))
     module.verify()
     _require_known(module)
     return bytes(host().emit_object(module))

@@ -36,6 +36,8 @@ GEMM = ("backlit_sgemm", "backlit_dgemm")
 
 TILE = ("backlit_stile", "backlit_dtile")
 """A tile of each."""
+SPLIT = ("backlit_split", "backlit_turn", "backlit_multiply", "backlit_settle")
+"""What a product by a matrix unit is made of."""
 NEVER_CALLED = ("NRT_MemInfo_call_dtor",)
 """What Numba refers to where it gives back memory; kernels have none."""
 
@@ -102,11 +104,23 @@ def version(name: str, text: str, maker: str) -> str:
 
 @cache
 def _compiler() -> str:
-    return f"{version_of('numba')} {version_of('llvmlite')} {llvm.get_host_cpu_name()} {_features()}"
+    about = version_of("numba"), version_of("llvmlite"), llvm.get_host_cpu_name(), _features(), has_matrix_unit()
+    return " ".join(map(str, about))
 
 
 def _features() -> str:
     return str(llvm.get_host_cpu_features().flatten())
+
+
+@cache
+def has_matrix_unit() -> bool:
+    """Whether products may use the processor's matrix unit: it has one, and Linux lends it to this process when asked.
+
+    ``BACKLIT_MATRIX_UNIT=0`` says no.
+    """
+    features = llvm.get_host_cpu_features()
+    there = features.get("avx512f") and features.get("amx-bf16") and sys.platform == "linux"
+    return bool(there) and os.environ.get("BACKLIT_MATRIX_UNIT", "1") != "0" and pointers.ask_for_tiles()
 
 
 def _unpacking(name: str, kinds: tuple[str, ...]) -> str:
@@ -149,7 +163,7 @@ def _engine() -> Any:
     """What links object code and keeps its machine code. Before they are linked, products are known by name alone."""
     symbols = pointers.of_system()
     nothing = symbols[pointers.YIELD]
-    for name, place in (symbols | dict.fromkeys((*GEMM, *TILE, *NEVER_CALLED), nothing)).items():
+    for name, place in (symbols | dict.fromkeys((*GEMM, *TILE, *SPLIT, *NEVER_CALLED), nothing)).items():
         llvm.add_symbol(name, place)
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), host())
 
@@ -230,7 +244,8 @@ def _sources(maker: str) -> str:
             found.add(name)
             reached += _imports(name)
     of_compiler = (
-        Path(__file__).with_name(f"{n}.py").read_text("utf-8") for n in ("compiler", "vector_code", "machine_code")
+        Path(__file__).with_name(f"{n}.py").read_text("utf-8")
+        for n in ("compiler", "vector_code", "split_code", "split_products", "machine_code")
     )
     return "".join([*(inspect.getsource(sys.modules[name]) for name in sorted(found)), *of_compiler])
 

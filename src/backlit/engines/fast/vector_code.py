@@ -203,18 +203,23 @@ class Code:
         """
         b = self.builder
         start, step, count, into, step_into = arguments
-        last, half = b.sub(count, ir.Constant(_WORD, 1)), self.lanes // 2
+        last = b.sub(count, ir.Constant(_WORD, 1))
         numbers = [ir.Constant(_WORD, r) for r in range(self.lanes)]
         rows = [b.select(b.icmp_signed("<", r, last), r, last) for r in numbers]
-        v = [self.load(start, b.mul(row, step)) for row in rows]
+        lines = self.turned([self.load(start, b.mul(row, step)) for row in rows])
+        for r, line in zip(numbers, lines, strict=True):
+            self.store(line, into, b.mul(r, step_into))
+
+    def turned(self, lines: list[Value]) -> list[Value]:
+        """A square of as many lines as a vector is long, turned over its diagonal."""
+        half, v = self.lanes // 2, lines
         low, high = (
             self.places([first + i // 2 + i % 2 * self.lanes for i in range(self.lanes)]) for first in (0, half)
         )
         for _ in range(half.bit_length()):
             pairs = [(v[r], v[r + half]) for r in range(half)]
-            v = [b.shuffle_vector(*pair, places) for pair in pairs for places in (low, high)]
-        for r, line in zip(numbers, v, strict=True):
-            self.store(line, into, b.mul(r, step_into))
+            v = [self.builder.shuffle_vector(*pair, places) for pair in pairs for places in (low, high)]
+        return v
 
 
 def tile_module(name: str, real: str) -> str:

@@ -1,0 +1,209 @@
+"""Products of float32 by a processor's matrix unit (AMX), which multiplies tiles of bfloat16 and sums in float32.
+
+A float32 has 24 significant bits, a bfloat16 has 8: x = x₀ + x₁ + x₂ exactly, each part the rest rounded to nearest.
+Of the nine products of parts of a and b the six largest are summed; what is left out is at most 2⁻²⁴ |a b|, as what a
+product of float32 rounds off is. Six products cost less than one by vectors: the unit does sixteen times as many.
+
+The unit takes numbers below 2⁻¹²⁶ for 0. An infinite a or b makes NaN of its sums, and so do finite numbers from
+3.39e38 on, which bfloat16 has none above.
+
+Tiles are 16 lines of 64 bytes: one of A has 16 rows of 32 terms; one of B has 16 columns of 16 pairs of terms. Term t
+makes a pair with t + 16, in both. Tiles lie together by steps of 32 terms: two for each part, 6 KB.
+
+Source: Henry, Tang, Heinecke: Leveraging the bfloat16 artificial intelligence datatype for higher-precision
+computations, ARITH 2019; Intel: Architecture instruction set extensions programming reference, chapter 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from backlit.engines.fast.vector_code import Code, Value
+
+_WORD, _INDEX, _HALF, _BYTE, _BIT = (ir.IntType(bits) for bits in (64, 32, 16, 8, 1))
+LINES = 16
+"""Lines of a tile, and numbers of 32 bits in each of them."""
+TERMS = 2 * LINES
+"""Terms of a sum in a tile."""
+TILE = LINES * 64
+"""Bytes of a tile."""
+PARTS = 3
+"""Numbers of bfloat16 that a float32 is split in."""
+STEP = 2 * PARTS * TILE
+"""Bytes of two tiles' parts."""
+_SUMS, _LEFT, _RIGHT = (0, 1, 2, 3), (4, 5), (6, 7)
+_ORDER = ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0), (0, 0))
+"""Parts of A and of B that are multiplied, so that mostly only one of the two has to be loaded."""
+
+
+class SplitCode(Code):
+    """Instructions that split tiles of float32 and multiply what they were split in."""
+
+    def __init__(self, builder: Any) -> None:
+        super().__init__(builder, "float32")
+
+    def _number(self, value: int, kind: Any = _WORD) -> Value:
+        return ir.Constant(kind, value)
+
+    def _all(self, value: int) -> Value:
+        return ir.Constant(ir.VectorType(_INDEX, LINES), [value] * LINES)
+
+    # --- splitting ----------------------------------------------------------------------------------------------------
+
+    def split(self, arguments: Sequence[Value]) -> None:
+        """Lines of two vectors in three parts, 2 KB apart, number beside number.
+
+        ``arguments``: lines, low, wide_low (how many numbers of it count, the others are 0), high, wide_high, step
+        (bytes from line to line), to.
+        """
+        lines, low, wide_low, high, wide_high, step, to = arguments
+        masks = self._mask(wide_low), self._mask(wide_high)
+
+        def line(low: Value, high: Value, to: Value) -> None:
+            self._split(self._some(low, masks[0]), self._some(high, masks[1]), to)
+
+        self._loop(lines, line, (low, step), (high, step), (to, self._number(64)))
+        self.builder.ret_void()
+
+    def _loop(self, count: Value, body: Callable[..., None], *moving: tuple[Value, Value]) -> None:
+        """``body`` so many times, on addresses that begin somewhere and move by so many bytes."""
+        b, one = self.builder, self._number(1)
+        entry, loop, done = b.block, b.append_basic_block("loop"), b.append_basic_block("done")
+        b.cbranch(b.icmp_signed(">", count, self._number(0)), loop, done)
+        b.position_at_end(loop)
+        left, *places = (b.phi(_WORD) for _ in (count, *moving))
+        body(*places)
+        rest = b.sub(left, one)
+        following = [rest, *(b.add(place, step) for place, (_, step) in zip(places, moving, strict=True))]
+        for phi, start, after in zip((left, *places), (count, *(start for start, _ in moving)), following, strict=True):
+            phi.add_incoming(start, entry)
+            phi.add_incoming(after, b.block)
+        b.cbranch(b.icmp_signed(">", rest, self._number(0)), loop, done)
+        b.position_at_end(done)
+
+    def _split(self, low: Value, high: Value, to: Value) -> None:
+        b, words = self.builder, ir.VectorType(_HALF, 2 * LINES)
+        upper = ir.Constant(ir.VectorType(_BIT, 2 * LINES), [0, 1] * LINES)
+        for part, (one, other) in enumerate(zip(self._parts(low), self._parts(high), strict=True)):
+            both = b.select(upper, b.bitcast(other, words), b.bitcast(b.lshr(one, self._all(LINES)), words))
+            b.store(both, self.at(to, words, 2 * TILE * part), align=64)
+
+    def _parts(self, x: Value) -> list[Value]:
+        """The bits of a vector's three parts, as float32."""
+        b, bits, found = self.builder, ir.VectorType(_INDEX, LINES), []
+        for _ in range(PARTS - 1):
+            nearest = b.add(b.bitcast(x, bits), self._all(0x8000))
+            found.append(b.and_(nearest, self._all(0xFFFF0000)))
+            x = b.fsub(x, b.bitcast(found[-1], self.vector))
+        return [*found, b.bitcast(x, bits)]
+
+    def turn_some(self, arguments: Sequence[Value]) -> None:
+        """A square of 16 lines turned over its diagonal: from, step, lines, wide, to; what is beyond them is 0."""
+        b = self.builder
+        start, step, lines, wide, to = arguments
+        mask, none, rows = self._mask(wide), self._mask(self._number(0)), [self._number(r) for r in range(LINES)]
+        masks = [b.select(b.icmp_signed("<", r, lines), mask, none) for r in rows]
+        square = [self._some(b.add(start, b.mul(step, r)), some) for r, some in zip(rows, masks, strict=True)]
+        for r, line in enumerate(self.turned(square)):
+            self.store(line, to, 64 * r)
+        b.ret_void()
+
+    def _mask(self, count: Value) -> Value:
+        """The first ``count`` numbers of a vector, as bits."""
+        words = ir.VectorType(_INDEX, LINES)
+        mine = ir.Constant(words, list(range(LINES)))
+        few = self.builder.icmp_signed("<", mine, self.everywhere(self.builder.trunc(count, _INDEX), words))
+        return self.builder.bitcast(few, _HALF)
+
+    def _some(self, address: Value, mask: Value) -> Value:
+        """The numbers there that a mask names, 0 for the others."""
+        takes = self.vector.as_pointer(), _INDEX, ir.VectorType(_BIT, LINES), self.vector
+        load = self.function(f"llvm.masked.load.{self.kind}.p0{self.kind}", self.vector, *takes)
+        where = self.at(address, self.vector), self._number(4, _INDEX), self.builder.bitcast(mask, takes[2])
+        return self.builder.call(load, [*where, ir.Constant(self.vector, None)])
+
+    def _store_some(self, vector: Value, address: Value, mask: Value) -> None:
+        """The numbers that a mask names back there."""
+        takes = self.vector, self.vector.as_pointer(), _INDEX, ir.VectorType(_BIT, LINES)
+        store = self.function(f"llvm.masked.store.{self.kind}.p0{self.kind}", ir.VoidType(), *takes)
+        where = self.at(address, self.vector), self._number(4, _INDEX), self.builder.bitcast(mask, takes[3])
+        self.builder.call(store, [vector, *where])
+
+    # --- multiplying --------------------------------------------------------------------------------------------------
+
+    def begin(self, _: Sequence[Value]) -> None:
+        """Set the unit up: eight tiles of 16 lines of 64 bytes."""
+        shape = bytes([1, 0, *[0] * 14, *[64, 0] * 8, *[0] * 16, *[LINES] * 8, *[0] * 8])
+        kind = ir.ArrayType(_BYTE, len(shape))
+        with self.builder.goto_entry_block():
+            place = self.builder.alloca(kind)
+        place.align = 64
+        self.builder.store(ir.Constant(kind, bytearray(shape)), place)
+        pointer = self.builder.bitcast(place, _BYTE.as_pointer())
+        self.builder.call(self.function("llvm.x86.ldtilecfg", ir.VoidType(), _BYTE.as_pointer()), [pointer])
+
+    def end(self, _: Sequence[Value]) -> None:
+        """Leave the unit as if nobody had used it: a thread whose tiles are empty is switched faster."""
+        self.builder.call(self.function("llvm.x86.tilerelease", ir.VoidType()), [])
+
+    def multiply(self, arguments: Sequence[Value]) -> None:
+        """C = A B of two tiles of each: steps, A, B, C, step_c (bytes of a row)."""
+        b = self.builder
+        steps, A, B, C, step_c = arguments
+        for tile in _SUMS:
+            b.call(self.function("llvm.x86.tilezero", ir.VoidType(), _BYTE), [self._number(tile, _BYTE)])
+        self._loop(steps, self._step, (A, self._number(STEP)), (B, self._number(STEP)))
+        for tile in _SUMS:
+            rows = b.add(C, b.mul(step_c, self._number(tile // 2 * LINES)))
+            self._whole("tilestored64", tile, rows, 64 * (tile % 2), step_c)
+        b.ret_void()
+
+    def settle(self, arguments: Sequence[Value]) -> None:
+        """C = sums, or C + sums where ``add``, of a square of them: sums, C, step_c, rows, columns, add."""
+        b = self.builder
+        sums, C, step_c, rows, columns, add = arguments
+        masks = self._mask(columns), self._mask(b.sub(columns, self._number(LINES)))
+        adds = b.icmp_signed("!=", add, self._number(0))
+
+        def row(sums: Value, C: Value) -> None:
+            for half, mask in enumerate(masks):
+                new, place = self.load(sums, 64 * half), b.add(C, self._number(64 * half))
+                self._store_some(b.select(adds, b.fadd(self._some(place, mask), new), new), place, mask)
+
+        self._loop(rows, row, (sums, self._number(128)), (C, step_c))
+        b.ret_void()
+
+    def _step(self, A: Value, B: Value) -> None:
+        """32 terms of all four tiles' sums."""
+        times = self.function("llvm.x86.tdpbf16ps", ir.VoidType(), *[_BYTE] * 3)
+        there = -1, -1
+        for parts in _ORDER:
+            for now, before, tiles, address in zip(parts, there, (_LEFT, _RIGHT), (A, B), strict=True):
+                if now != before:
+                    for half, tile in enumerate(tiles):
+                        self._whole("tileloadd64", tile, address, (2 * now + half) * TILE, self._number(64))
+            there = parts
+            for tile in _SUMS:
+                three = (tile, _LEFT[tile // 2], _RIGHT[tile % 2])
+                self.builder.call(times, [self._number(t, _BYTE) for t in three])
+
+    def _whole(self, do: str, tile: int, address: Value, offset: int, step: Value) -> None:
+        pointer = _BYTE.as_pointer()
+        function = self.function(f"llvm.x86.{do}", ir.VoidType(), _BYTE, pointer, _WORD)
+        self.builder.call(function, [self._number(tile, _BYTE), self.at(address, _BYTE, offset), step])
+
+
+TAKES = {"split": 7, "turn_some": 5, "multiply": 5, "settle": 6}
+"""Arguments of what is a function by itself."""
+
+
+def split_module(names: Sequence[str]) -> str:
+    """The functions of :data:`TAKES` under these names, as LLVM's text."""
+    module = ir.Module()
+    for name, (do, takes) in zip(names, TAKES.items(), strict=True):
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORD] * takes), name)
+        getattr(SplitCode(ir.IRBuilder(function.append_basic_block())), do)(function.args)
+    return str(module)

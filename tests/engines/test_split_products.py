@@ -1,0 +1,132 @@
+"""Products by a processor's matrix unit: what a float32 is split in, and how exact its products are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from backlit.engines.fast import machine_code, pointers
+from backlit.engines.fast.products import gemm
+from backlit.engines.fast.split_products import worth
+from engines.kernel_calls import needs_machine_code
+from engines.test_products import compiled
+
+SIZE = 64
+needs_matrix_unit = pytest.mark.skipif(
+    not machine_code.has_matrix_unit(), reason="this processor has no matrix unit that Linux lends"
+)
+
+
+def product(A, B):
+    """A B of float32 by machine code, k as long as it takes."""
+    assert worth(A.shape[0], B.shape[1], A.shape[1])
+    C = np.full((A.shape[0], B.shape[1]), np.nan, np.float32)
+    compiled(False, False, *C.shape, A.shape[1], A, 0, A.shape[1], B, 0, B.shape[1], 0.0, C, 0, C.shape[1])
+    return C
+
+
+def diagonal(values):
+    """Squares of 64 of these numbers."""
+    return np.diag(np.resize(values, SIZE).astype(np.float32))
+
+
+@needs_machine_code
+@needs_matrix_unit
+def test_a_number_times_1_is_itself_to_the_last_bit():
+    """Three parts have all 24 bits: nothing is lost, whichever of the two is split."""
+    rng = np.random.default_rng(5)
+    x = (rng.normal(size=(SIZE, SIZE)) * 10.0 ** rng.integers(-20, 30, (SIZE, SIZE))).astype(np.float32)
+    one = np.eye(SIZE, dtype=np.float32)
+    assert np.array_equal(product(x, one), x)
+    assert np.array_equal(product(one, x), x)
+
+
+@needs_machine_code
+@needs_matrix_unit
+def test_the_product_of_two_numbers_is_as_exact_as_float32_has_it():
+    """a b of random bits, one term alone: within 2⁻²³, the last bit or two, of the exact product."""
+    rng = np.random.default_rng(6)
+    bits = rng.integers(0, 1 << 23, (2, SIZE * SIZE), dtype=np.uint32) | np.uint32(127 << 23)
+    worst = 0.0
+    for a, b in zip(*(row.view(np.float32).reshape(SIZE, SIZE) for row in bits), strict=True):
+        exact = a.astype(np.float64) * b
+        worst = max(worst, np.abs(np.diag(product(diagonal(a), diagonal(b))) / exact - 1).max())
+    assert worst < 2.0**-23
+
+
+@needs_machine_code
+@needs_matrix_unit
+@pytest.mark.parametrize(("m", "n", "k"), [(64, 64, 64), (128, 96, 784), (256, 200, 2048)])
+def test_sums_are_no_less_exact_than_numpy_s(m, n, k):
+    """The largest error of Σ a b to Σ |a b| is at most that of NumPy's product of float32."""
+    rng = np.random.default_rng(8)
+    A, B = rng.normal(size=(m, k)).astype(np.float32), rng.normal(size=(k, n)).astype(np.float32)
+    exact, size = A.astype(np.float64) @ B, np.abs(A).astype(np.float64) @ np.abs(B)
+    ours, theirs = (np.abs((C - exact) / size).max() for C in (product(A, B), A @ B))
+    assert ours <= theirs
+
+
+@needs_machine_code
+@needs_matrix_unit
+@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_so_and_where_it_is(bad):
+    """Its row, and its column where it is on the right; NaN of any bits."""
+    A, B = np.ones((SIZE, SIZE), np.float32), np.ones((SIZE, SIZE), np.float32)
+    A[3, 5] = bad
+    C = product(A, B)
+    assert not np.isfinite(C[3]).any()
+    assert np.isfinite(np.delete(C, 3, 0)).all()
+    C = product(B, A)
+    assert not np.isfinite(C[:, 5]).any()
+    assert np.isfinite(np.delete(C, 5, 1)).all()
+
+
+@needs_machine_code
+@needs_matrix_unit
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF])
+def test_every_nan_is_seen(bits):
+    A = np.eye(SIZE, dtype=np.float32)
+    A.view(np.uint32)[3, 3] = bits
+    assert np.isnan(product(A, np.ones((SIZE, SIZE), np.float32))[3]).all()
+
+
+@needs_machine_code
+@needs_matrix_unit
+def test_large_and_small_numbers():
+    """Up to 3.38e38 nothing overflows that is finite; what is below 2⁻¹²⁶ counts as 0."""
+    values = np.array([3.38e38, -3e38, 1e-30, 1e-37, 1e-41, 0.0])
+    found = np.diag(product(diagonal(values), diagonal([1.0])))[: len(values)]
+    assert np.array_equal(found[:3], values[:3].astype(np.float32))
+    assert np.abs(found - values)[3:].max() < 2.0**-126
+
+
+def test_small_products_are_not_split():
+    assert worth(64, 64, 64)
+    assert not any(worth(*sizes) for sizes in ((63, 900, 900), (900, 63, 900), (900, 900, 63), (1, 10, 0)))
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_it_is_used_where_it_is_lent_and_not_forbidden(monkeypatch, answer):
+    ask = machine_code.has_matrix_unit.__wrapped__
+    monkeypatch.setattr(machine_code.llvm, "get_host_cpu_features", lambda: {"avx512f": True, "amx-bf16": answer})
+    monkeypatch.setattr(machine_code.sys, "platform", "linux")
+    monkeypatch.delenv("BACKLIT_MATRIX_UNIT", raising=False)
+    monkeypatch.setattr(pointers, "ask_for_tiles", lambda: True)
+    assert ask() is answer
+    monkeypatch.setattr(pointers, "ask_for_tiles", lambda: False)
+    assert ask() is False
+    monkeypatch.setattr(pointers, "ask_for_tiles", lambda: True)
+    monkeypatch.setenv("BACKLIT_MATRIX_UNIT", "0")
+    assert ask() is False
+    monkeypatch.delenv("BACKLIT_MATRIX_UNIT")
+    monkeypatch.setattr(machine_code.sys, "platform", "darwin")
+    assert ask() is False
+
+
+def test_as_python_a_product_is_numpy_s():
+    A = np.random.default_rng(0).normal(size=(SIZE, SIZE)).astype(np.float32)
+    C = np.empty_like(A)
+    gemm(False, True, SIZE, SIZE, SIZE, A, 0, SIZE, A, 0, SIZE, 0.0, C, 0, SIZE)
+    assert np.array_equal(C, A @ A.T)
