@@ -89,7 +89,7 @@ def test_layers_follow_the_options(capsys):
     assert layers[3]["rate"] == 0.25
 
 
-LOSSES = ("softmax_cross_entropy", "binary_cross_entropy", "mse", "mae", "huber")
+LOSSES = ("softmax_cross_entropy", "softmax_focal", "binary_cross_entropy", "mse", "mae", "huber")
 
 
 @pytest.mark.parametrize(("data", "loss"), [*(("circles", loss) for loss in LOSSES), *(("digits", n) for n in LOSSES)])

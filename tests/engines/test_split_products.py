@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 
-from backlit.engines.fast import machine_code, pointers
+import backlit as bl
+from backlit.engines.fast import pointers, processor
 from backlit.engines.fast.products import gemm
 from backlit.engines.fast.split_products import worth
 from engines.kernel_calls import needs_machine_code
@@ -15,7 +21,7 @@ from engines.test_products import compiled
 
 SIZE = 64
 needs_matrix_unit = pytest.mark.skipif(
-    not machine_code.has_matrix_unit(), reason="this processor has no matrix unit that Linux lends"
+    not processor.has_matrix_unit(), reason="this processor has no matrix unit that Linux lends"
 )
 
 
@@ -102,26 +108,85 @@ def test_large_and_small_numbers():
     assert np.abs(found - values)[3:].max() < 2.0**-126
 
 
+@needs_machine_code
+@needs_matrix_unit
+def test_threads_have_a_unit_each():
+    """What one does to its tiles no other sees."""
+    rng = np.random.default_rng(3)
+    pairs = [[rng.normal(size=(200, 200)).astype(np.float32) for _ in range(2)] for _ in range(4)]
+    want = [product(A, B) for A, B in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            found = list(pool.map(lambda pair: product(*pair), pairs))
+            assert all(np.array_equal(f, w) for f, w in zip(found, want, strict=True))
+
+
+FORKED = """
+import os, sys
+import numpy as np
+sys.path.insert(0, {tests!r})
+from engines.test_split_products import product
+A = np.random.default_rng(0).normal(size=(100, 100)).astype("f")
+before = product(A, A)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(product(A, A), before) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@needs_machine_code
+@needs_matrix_unit
+def test_a_forked_process_has_it_too():
+    script = FORKED.format(tests=str(Path(__file__).parents[1]))
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert found.stdout.split() == ["0"], found.stderr
+
+
+@needs_machine_code
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_network_large_enough_for_it_trains_as_by_the_reference_engine(monkeypatch, threads):
+    """Ten steps of Adam in float32: as near as two orders of summation come."""
+    monkeypatch.setenv("BACKLIT_THREADS", str(threads))
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(960, 130)).astype(np.float32), rng.integers(0, 7, 960)
+
+    def trained(engine):
+        model = bl.Sequential(bl.Dense(200, "tanh"), bl.Dense(150, "tanh"), bl.Dense(7)).build((130,), seed=1)
+        options = {"loss": "softmax_cross_entropy", "epochs": 1, "batch_size": 96, "seed": 2, "progress": False}
+        run = bl.fit(model, (X, y), engine=engine, **options)
+        assert run.settings.threads == threads
+        return run.history["loss"], model.params
+
+    (losses, fast), (expected, reference) = trained("fast"), trained("reference")
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    for name, value in fast.items():
+        np.testing.assert_allclose(value, reference[name], atol=2e-5, err_msg=name)
+    again, same = trained("fast")
+    assert again == losses
+    assert all(np.array_equal(same[name], value) for name, value in fast.items())
+
+
 def test_small_products_are_not_split():
     assert worth(64, 64, 64)
     assert not any(worth(*sizes) for sizes in ((63, 900, 900), (900, 63, 900), (900, 900, 63), (1, 10, 0)))
 
 
-@pytest.mark.parametrize("answer", [True, False])
-def test_it_is_used_where_it_is_lent_and_not_forbidden(monkeypatch, answer):
-    ask = machine_code.has_matrix_unit.__wrapped__
-    monkeypatch.setattr(machine_code.llvm, "get_host_cpu_features", lambda: {"avx512f": True, "amx-bf16": answer})
-    monkeypatch.setattr(machine_code.sys, "platform", "linux")
+@pytest.mark.parametrize("flags", ["fpu avx512f amx_bf16 amx_tile", "fpu avx512f", "fpu amx_bf16", ""])
+def test_it_is_used_where_it_is_lent_and_not_forbidden(monkeypatch, flags):
+    ask, there = processor.has_matrix_unit.__wrapped__, flags.endswith("tile")
+    monkeypatch.setattr(processor, "_first_core", lambda: {"flags": flags})
+    monkeypatch.setattr(processor.sys, "platform", "linux")
     monkeypatch.delenv("BACKLIT_MATRIX_UNIT", raising=False)
     monkeypatch.setattr(pointers, "ask_for_tiles", lambda: True)
-    assert ask() is answer
+    assert ask() is there
     monkeypatch.setattr(pointers, "ask_for_tiles", lambda: False)
     assert ask() is False
     monkeypatch.setattr(pointers, "ask_for_tiles", lambda: True)
     monkeypatch.setenv("BACKLIT_MATRIX_UNIT", "0")
     assert ask() is False
     monkeypatch.delenv("BACKLIT_MATRIX_UNIT")
-    monkeypatch.setattr(machine_code.sys, "platform", "darwin")
+    monkeypatch.setattr(processor.sys, "platform", "darwin")
     assert ask() is False
 
 

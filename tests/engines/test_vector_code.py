@@ -12,7 +12,7 @@ pytest.importorskip("numba")
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from backlit.engines.fast import machine_code, vector_code
+from backlit.engines.fast import llvm_host, vector_code
 from backlit.engines.fast.vector_code import TILE_TAKES, VECTORS, Code, rows_of_tiles, tile_module, vector_bytes
 from engines.kernel_calls import close, needs_machine_code
 
@@ -22,10 +22,8 @@ REAL = ["float32", "float64"]
 
 def linked(name, text, takes):
     """The function of a module of LLVM."""
-    code = machine_code.host().emit_object(llvm.parse_assembly(text))
-    machine_code._engine().add_object_file(llvm.ObjectFileRef.from_data(code))
-    machine_code._engine().finalize_object()
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * takes)(machine_code._engine().get_function_address(name))
+    code = bytes(llvm_host.host().emit_object(llvm.parse_assembly(text)))
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * takes)(llvm_host.linked(code, name, {}))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from backlit.data import NAMES, Dataset, load
 from backlit.nn import losses
 
 USUAL_LOSS = {"classification": "softmax_cross_entropy", "regression": "mse"}
-OF_CLASSES = ("softmax_cross_entropy", "binary_cross_entropy")
+OF_CLASSES = ("softmax_cross_entropy", "softmax_focal", "binary_cross_entropy")
 OF_VALUES = ("mse", "mae", "huber")
 LOSSES = {name: losses.NAMED[name] for name in (*OF_CLASSES, *OF_VALUES)}
 

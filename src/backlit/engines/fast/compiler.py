@@ -18,9 +18,13 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 from backlit.engines.fast import jit, kernels_random, pointers, products, split_code, split_products, vector_code
-from backlit.engines.fast.machine_code import GEMM, NEVER_CALLED, SPLIT, TILE, has_matrix_unit, host, link_product
+from backlit.engines.fast.llvm_host import host, make_known
+from backlit.engines.fast.machine_code import GEMM, NEVER_CALLED, SPLIT, TILE, address_of_product, outside
+from backlit.engines.fast.processor import has_matrix_unit
 
 _WORD = ir.IntType(64)
+make_known(outside() | dict.fromkeys((*GEMM, *TILE, *SPLIT), outside()[pointers.YIELD]))
+"""While Numba compiles, products are known by name alone."""
 
 
 def _options(assumed: frozenset[str]) -> dict[str, Any]:
@@ -227,8 +231,7 @@ def kernel_code(text: str, name: str, kernel: Callable[..., Any]) -> bytes:
 def checked(name: str) -> Callable[..., Any]:
     """A kernel that raises IndexError where an index is out of bounds, for tests with ``NUMBA_BOUNDSCHECK``."""
     known()
-    for product in GEMM:
-        link_product(product)
+    make_known({name: address_of_product(name) for name in GEMM})
     kernel = jit.KERNELS[name]
     return njit(kernel, **_options(jit.ASSUMED[kernel]) | {"boundscheck": True})  # type: ignore[no-any-return]
 

@@ -2,7 +2,7 @@
 
 ``words`` are a call's other arguments as int64: a number takes one, an array its address and its shape. For every
 kernel and kind of arguments a few lines of Python unpack them. What is compiled lies as object code in the cache
-folder; the next process links it without loading the compiler.
+folder; the next process links it without loading the compiler, nor LLVM where :mod:`elf` can do without.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 
-from backlit.engines.fast import jit, pointers, products
+from backlit.engines.fast import elf, jit, pointers, products
 from backlit.engines.fast.jit import KERNELS
+from backlit.engines.fast.processor import about, has_matrix_unit
 
 Array = Any
 
@@ -104,23 +105,7 @@ def version(name: str, text: str, maker: str) -> str:
 
 @cache
 def _compiler() -> str:
-    about = version_of("numba"), version_of("llvmlite"), llvm.get_host_cpu_name(), _features(), has_matrix_unit()
-    return " ".join(map(str, about))
-
-
-def _features() -> str:
-    return str(llvm.get_host_cpu_features().flatten())
-
-
-@cache
-def has_matrix_unit() -> bool:
-    """Whether products may use the processor's matrix unit: it has one, and Linux lends it to this process when asked.
-
-    ``BACKLIT_MATRIX_UNIT=0`` says no.
-    """
-    features = llvm.get_host_cpu_features()
-    there = features.get("avx512f") and features.get("amx-bf16") and sys.platform == "linux"
-    return bool(there) and os.environ.get("BACKLIT_MATRIX_UNIT", "1") != "0" and pointers.ask_for_tiles()
+    return f"{version_of('numba')} {version_of('llvmlite')} {about()} {has_matrix_unit()}"
 
 
 def _unpacking(name: str, kinds: tuple[str, ...]) -> str:
@@ -146,32 +131,9 @@ def takes_step(name: str) -> bool:
 _lock = threading.RLock()
 
 
-@cache
-def host() -> Any:
-    """This processor, as LLVM knows it."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    target = llvm.Target.from_default_triple()
-    fixed = "static" if target.name.startswith("x86") else "default"  # what is linked in memory has one address
-    return target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=_features(), opt=3, reloc=fixed, codemodel="jitdefault", jit=True
-    )
-
-
-@cache
-def _engine() -> Any:
-    """What links object code and keeps its machine code. Before they are linked, products are known by name alone."""
-    symbols = pointers.of_system()
-    nothing = symbols[pointers.YIELD]
-    for name, place in (symbols | dict.fromkeys((*GEMM, *TILE, *SPLIT, *NEVER_CALLED), nothing)).items():
-        llvm.add_symbol(name, place)
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), host())
-
-
 def _linked(unit: str, make: Callable[[], bytes]) -> int:
     """The address of what the object code ``unit`` exports under its own name; ``make`` compiles it."""
     with _lock:
-        _engine()
         file = _file(unit)
         if not file.exists():
             _write(file, make())
@@ -179,18 +141,25 @@ def _linked(unit: str, make: Callable[[], bytes]) -> int:
 
 
 def _link(unit: str, code: bytes) -> int:
-    for product in GEMM:
-        if product.encode() in code:
-            link_product(product)
-    _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
-    _engine().finalize_object()
-    return int(_engine().get_function_address(unit))
+    known = outside() | {name: address_of_product(name) for name in GEMM if name.encode() in code}
+    if elf.can_link(code):
+        with suppress(NotImplementedError):
+            return elf.linked(code, unit, known)
+    from backlit.engines.fast import llvm_host
+
+    return llvm_host.linked(code, unit, known)
 
 
 @cache
-def link_product(name: str) -> None:
-    """Make a matrix product known to all that is linked."""
-    _engine()
+def outside() -> dict[str, int]:
+    """What object code may refer to by name, apart from products."""
+    symbols = pointers.of_system()
+    return symbols | dict.fromkeys(NEVER_CALLED, symbols[pointers.YIELD])
+
+
+@cache
+def address_of_product(name: str) -> int:
+    """The address of a matrix product."""
     unit = version(f"product{GEMM.index(name)}", "", products.__name__)
 
     def make() -> bytes:
@@ -198,7 +167,7 @@ def link_product(name: str) -> None:
 
         return gemm_code(name, unit)
 
-    llvm.add_symbol(name, _linked(unit, make))
+    return _linked(unit, make)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -245,7 +214,7 @@ def _sources(maker: str) -> str:
             reached += _imports(name)
     of_compiler = (
         Path(__file__).with_name(f"{n}.py").read_text("utf-8")
-        for n in ("compiler", "vector_code", "split_code", "split_products", "machine_code")
+        for n in ("compiler", "llvm_host", "vector_code", "split_code", "split_products", "machine_code")
     )
     return "".join([*(inspect.getsource(sys.modules[name]) for name in sorted(found)), *of_compiler])
 

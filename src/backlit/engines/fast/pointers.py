@@ -9,6 +9,7 @@ import ctypes
 import sys
 import threading
 import time
+from typing import Any
 
 CODE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 """Machine code that is called as f(words, lo, hi, step)."""
@@ -25,7 +26,19 @@ def of_system() -> dict[str, int]:
     windows = sys.platform == "win32"
     library = ctypes.WinDLL("kernel32") if windows else ctypes.CDLL(None)  # type: ignore[attr-defined,unused-ignore]
     names = {YIELD: "SwitchToThread", SLEEP: "Sleep"} if windows else {YIELD: "sched_yield", SLEEP: "usleep"}
-    return {own: int(ctypes.cast(getattr(library, n), ctypes.c_void_p).value or 0) for own, n in names.items()}
+    return {own: _place(getattr(library, n)) for own, n in names.items()}
+
+
+def of_library(name: str) -> int:
+    """The address of a function of C's library, such as logf; LookupError where it has none of that name."""
+    try:
+        return _place(getattr(ctypes.CDLL(None), name))
+    except AttributeError:
+        raise LookupError(f"compiled code needs {name!r}, which C's library does not have") from None
+
+
+def _place(function: Any) -> int:
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 def ask_for_tiles() -> bool:

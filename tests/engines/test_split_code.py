@@ -1,0 +1,184 @@
+"""The instructions of a product by a matrix unit, one by one, against the same written with NumPy."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from backlit.engines.fast import llvm_host, processor, split_code
+from backlit.engines.fast.split_code import LINES, PARTS, STEP, TAKES, TERMS, TILE
+from engines.kernel_calls import needs_machine_code
+
+pytestmark = [
+    needs_machine_code,
+    pytest.mark.skipif(not processor.has_matrix_unit(), reason="this processor has no matrix unit that Linux lends"),
+]
+RNG = np.random.default_rng(12)
+
+
+@pytest.fixture(scope="module")
+def do():
+    """Each function by its name, on addresses."""
+    import llvmlite.binding as llvm
+
+    text = split_code.split_module([f"test_{name}" for name in TAKES])
+    code = bytes(llvm_host.host().emit_object(llvm.parse_assembly(text)))
+    return {
+        name: ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * takes)(llvm_host.linked(code, f"test_{name}", {}))
+        for name, takes in TAKES.items()
+    }
+
+
+def aligned(size, dtype=np.uint8):
+    """Zeros that begin with a cache line."""
+    given = np.zeros(size + 64, np.uint8)
+    start = -given.ctypes.data % 64
+    return given[start : start + size].view(dtype)
+
+
+def parts(x):
+    """A float32 in three bfloat16, each the rest rounded to nearest: the upper halves of their bits."""
+    found, rest = [], x.astype(np.float32)
+    for _ in range(PARTS):
+        upper = (rest.view(np.uint32) + np.uint32(0x8000)) & np.uint32(0xFFFF0000)
+        found.append((upper >> 16).astype(np.uint16))
+        rest = rest - upper.view(np.float32)
+    assert not rest.any()
+    return found
+
+
+def numbers(*shape):
+    return (RNG.normal(size=shape) * 10.0 ** RNG.integers(-5, 5, shape)).astype(np.float32)
+
+
+def tile_of(low, high):
+    """Three tiles: lines of low and high, number beside number."""
+    return [np.stack(pair, -1).reshape(LINES, TERMS) for pair in zip(parts(low), parts(high), strict=True)]
+
+
+def written(memory, part):
+    at = 2 * TILE * part
+    return memory[at : at + TILE].view(np.uint16).reshape(LINES, TERMS)
+
+
+# --- splitting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [128, 640])
+def test_lines_are_split_in_three_parts_side_by_side(do, step):
+    x, memory = numbers(LINES, step // 4), aligned(STEP)
+    do["split"](LINES, x.ctypes.data, LINES, x.ctypes.data + 64, LINES, step, memory.ctypes.data)
+    for part, want in enumerate(tile_of(x[:, :LINES], x[:, LINES:TERMS])):
+        assert np.array_equal(written(memory, part), want)
+        assert not memory[2 * TILE * part + TILE : 2 * TILE * (part + 1)].any()  # the second tile's place
+
+
+@pytest.mark.parametrize(("wide_low", "wide_high"), [(16, 7), (5, 0), (0, 0), (1, 1)])
+def test_what_is_beyond_a_line_counts_as_0_and_is_not_read(do, wide_low, wide_high):
+    x, memory = numbers(LINES, TERMS), aligned(STEP)
+    x[:, wide_low:LINES] = x[:, LINES + wide_high :] = np.nan
+    do["split"](LINES, x.ctypes.data, wide_low, x.ctypes.data + 64, wide_high, 128, memory.ctypes.data)
+    x[np.isnan(x)] = 0
+    for part, want in enumerate(tile_of(x[:, :LINES], x[:, LINES:])):
+        assert np.array_equal(written(memory, part), want)
+
+
+@pytest.mark.parametrize("lines", [-1, 0, 1, 9])
+def test_as_many_lines_as_are_asked_for(do, lines):
+    x, memory = numbers(LINES, TERMS), aligned(STEP)
+    memory[:] = 0xAB
+    do["split"](lines, x.ctypes.data, LINES, x.ctypes.data + 64, LINES, 128, memory.ctypes.data)
+    whole = tile_of(x[:, :LINES], x[:, LINES:])
+    for part, want in enumerate(whole):
+        assert np.array_equal(written(memory, part)[: max(lines, 0)], want[: max(lines, 0)])
+        assert np.all(written(memory, part)[max(lines, 0) :] == 0xABAB)
+
+
+@pytest.mark.parametrize(("lines", "wide"), [(16, 16), (3, 16), (16, 5), (0, 4), (1, 1)])
+def test_a_square_is_turned(do, lines, wide):
+    x, memory = numbers(LINES, 40), aligned(TILE, np.float32).reshape(LINES, LINES)
+    want = np.zeros((LINES, LINES), np.float32)
+    want[:wide, :lines] = x[:lines, :wide].T
+    x[lines:] = x[:, wide:] = np.nan
+    do["turn_some"](x.ctypes.data, 160, lines, wide, memory.ctypes.data)
+    assert np.array_equal(memory, want)
+
+
+# --- multiplying ------------------------------------------------------------------------------------------------------
+
+
+def steps_of(rows):
+    """Memory with the steps of 32 rows of A, or columns of B by lines of 32 terms, as the unit wants A."""
+    steps = rows.shape[1] // TERMS
+    memory = aligned(steps * STEP)
+    for s in range(steps):
+        for half in range(2):
+            lines = rows[half * LINES : (half + 1) * LINES, s * TERMS : (s + 1) * TERMS]
+            for part, tile in enumerate(tile_of(lines[:, :LINES], lines[:, LINES:])):
+                at = s * STEP + 2 * TILE * part + half * TILE
+                memory[at : at + TILE] = tile.reshape(-1).view(np.uint8)
+    return memory
+
+
+def columns_of(columns):
+    """The same of B: pairs of terms, 16 columns each."""
+    steps = columns.shape[1] // TERMS
+    memory = aligned(steps * STEP)
+    for s in range(steps):
+        for half in range(2):
+            lines = columns[half * LINES : (half + 1) * LINES, s * TERMS : (s + 1) * TERMS].T
+            for part, tile in enumerate(tile_of(lines[:LINES], lines[LINES:])):
+                at = s * STEP + 2 * TILE * part + half * TILE
+                memory[at : at + TILE] = tile.reshape(-1).view(np.uint8)
+    return memory
+
+
+def in_use(text):
+    """A function around one that uses the unit: sets it up and leaves it."""
+    import llvmlite.binding as llvm
+    from llvmlite import ir
+
+    module = ir.Module()
+    word = ir.IntType(64)
+    kind = ir.FunctionType(ir.VoidType(), [word] * TAKES["multiply"])
+    inner = ir.Function(module, kind, "test_inner")
+    outer = ir.Function(module, kind, "test_outer")
+    code = split_code.SplitCode(ir.IRBuilder(outer.append_basic_block()))
+    code.begin(())
+    code.builder.call(inner, outer.args)
+    code.end(())
+    code.builder.ret_void()
+    whole = llvm.parse_assembly(str(module))
+    whole.link_in(llvm.parse_assembly(text))
+    return bytes(llvm_host.host().emit_object(whole))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_a_square_of_products(steps):
+    names = [f"test_more_{name}" if name != "multiply" else "test_inner" for name in TAKES]
+    code = in_use(split_code.split_module(names))
+    multiply = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(llvm_host.linked(code, "test_outer", {}))
+    A, B = numbers(2 * LINES, steps * TERMS), numbers(2 * LINES, steps * TERMS)
+    C = np.full((2 * LINES, 50), np.nan, np.float32)
+    left, right = steps_of(A), columns_of(B)
+    multiply(steps, left.ctypes.data, right.ctypes.data, C.ctypes.data, 200)
+    exact, size = A.astype(np.float64) @ B.T.astype(np.float64), np.abs(A).astype(np.float64) @ np.abs(B).T
+    assert np.abs((C[:, : 2 * LINES] - exact) / size).max() < 2.0**-20
+    assert np.isnan(C[:, 2 * LINES :]).all()
+
+
+@pytest.mark.parametrize("add", [0, 1])
+@pytest.mark.parametrize(("rows", "columns"), [(32, 32), (32, 50), (5, 32), (32, 17), (3, 2), (0, 4)])
+def test_sums_are_put_or_added_where_c_has_a_place(do, rows, columns, add):
+    sums, C = aligned(4 * 2 * LINES * 2 * LINES, np.float32), numbers(40, 60)
+    sums[:] = numbers(sums.size)
+    before, wide = C.copy(), min(columns, 2 * LINES)
+    do["settle"](sums.ctypes.data, C[4:, 6:].ctypes.data, 240, rows, columns, add)
+    want = before.copy()
+    square = sums.reshape(2 * LINES, 2 * LINES)[:rows, :wide]
+    want[4 : 4 + rows, 6 : 6 + wide] = before[4 : 4 + rows, 6 : 6 + wide] + square if add else square
+    assert np.array_equal(C, want)
