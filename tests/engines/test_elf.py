@@ -160,3 +160,21 @@ def test_linux_tells_what_a_processor_is(monkeypatch, tmp_path):
     assert ask() != told
     file.unlink()
     assert llvm.get_host_cpu_name() in ask()
+
+
+@pytest.mark.parametrize(("answer", "lent"), [(0, True), (-1, False)])
+def test_the_system_lends_its_tiles_or_does_not(monkeypatch, answer, lent):
+    asked = []
+
+    class Library:
+        def __init__(self, *_):
+            self.syscall = lambda *words: asked.append(words) or answer
+
+    monkeypatch.setattr(pointers.ctypes, "CDLL", Library)
+    assert pointers.ask_for_tiles() is lent
+    assert asked == [(158, 0x1023, 18)]  # arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+
+
+def test_another_system_is_told_by_llvm(monkeypatch):
+    monkeypatch.setattr(processor.sys, "platform", "darwin")
+    assert processor.about.__wrapped__().startswith(llvm.get_host_cpu_name())
