@@ -157,18 +157,44 @@ def in_use(text):
     return bytes(llvm_host.host().emit_object(whole))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7])
-def test_a_square_of_products(steps):
+@pytest.fixture(scope="module")
+def multiply():
+    """The function of that name, with the unit set up."""
     names = [f"test_more_{name}" if name != "multiply" else "test_inner" for name in TAKES]
-    code = in_use(split_code.split_module(names))
-    multiply = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(llvm_host.linked(code, "test_outer", {}))
-    A, B = numbers(2 * LINES, steps * TERMS), numbers(2 * LINES, steps * TERMS)
-    C = np.full((2 * LINES, 50), np.nan, np.float32)
-    left, right = steps_of(A), columns_of(B)
-    multiply(steps, left.ctypes.data, right.ctypes.data, C.ctypes.data, 200)
+    place = llvm_host.linked(in_use(split_code.split_module(names)), "test_outer", {})
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * TAKES["multiply"])(place)
+
+
+def check_square(C, A, B):
     exact, size = A.astype(np.float64) @ B.T.astype(np.float64), np.abs(A).astype(np.float64) @ np.abs(B).T
     assert np.abs((C[:, : 2 * LINES] - exact) / size).max() < 2.0**-20
     assert np.isnan(C[:, 2 * LINES :]).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_a_square_of_products(multiply, steps):
+    A, B = numbers(2 * LINES, steps * TERMS), numbers(2 * LINES, steps * TERMS)
+    C = np.full((2 * LINES, 50), np.nan, np.float32)
+    left, right = steps_of(A), columns_of(B)
+    multiply(steps, left.ctypes.data, right.ctypes.data, C.ctypes.data, 200, 0, 0, 0, 0, 0)
+    check_square(C, A, B)
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+@pytest.mark.parametrize(("steps", "ahead"), [(1, 1), (4, 3), (5, 5)])
+def test_a_tile_is_split_beside_a_square_of_products(multiply, steps, ahead, turned):
+    """As many steps of it as are asked for, to the bit, and the products are none the worse."""
+    A, B = numbers(2 * LINES, steps * TERMS), numbers(2 * LINES, steps * TERMS)
+    C = np.full((2 * LINES, 50), np.nan, np.float32)
+    left, right, memory = steps_of(A), columns_of(B), aligned(steps * STEP)
+    following = numbers(LINES, steps * TERMS)  # columns of B by their terms
+    X = following if turned else np.ascontiguousarray(following.T)
+    given = ahead, turned, X.ctypes.data, X.strides[0], memory.ctypes.data
+    multiply(steps, left.ctypes.data, right.ctypes.data, C.ctypes.data, 200, *given)
+    check_square(C, A, B)
+    want = columns_of(np.vstack([following, np.zeros_like(following)]))  # a place for the second tile
+    assert np.array_equal(memory[: ahead * STEP], want[: ahead * STEP])
+    assert not memory[ahead * STEP :].any()
 
 
 @pytest.mark.parametrize("add", [0, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 from itertools import pairwise
@@ -191,3 +192,58 @@ def test_a_team_in_a_forked_child(parts):
     process.join()
     here.steps(5, first=4)
     assert np.array_equal(found, here.vectors.params)
+
+
+# --- numbers below the normal ones ------------------------------------------------------------------------------------
+
+SMALL = np.float32(1e-40)
+of_x86 = pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="only x86 flushes small numbers")
+
+
+def halved(values):
+    """Lines that halve numbers, and where."""
+    y = np.full(len(values), np.nan, values.dtype)
+    return ("multiply", len(values), 1, values, np.full_like(values, 0.5), y), y
+
+
+@needs_machine_code
+@of_x86
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_below_the_normal_ones_count_as_0_in_every_thread(parts, dtype):
+    """What is given and what is found; the least normal number stays."""
+    tiny = np.finfo(dtype).tiny
+    line, y = halved(np.array([tiny / 4, tiny, 2 * tiny, -tiny / 4, 1.0] * 9, dtype))
+    Table(line).run(2, parts)
+    assert np.array_equal(y, np.array([0.0, 0.0, tiny, 0.0, 0.5] * 9, dtype))
+
+
+@needs_machine_code
+@pytest.mark.parametrize("parts", PARTS)
+def test_the_caller_s_numbers_stay_as_small_as_they_were(parts):
+    """Behind a table, in a line of Python's, and where that raises."""
+    line, _ = halved(np.ones(8, np.float32))
+    seen = []
+
+    def look(*_):
+        seen.append(SMALL * np.float32(0.5))
+
+    def fail(*_):
+        look()
+        raise KeyError("stop")
+
+    table = Table(line, None, line)
+    table.run(3, parts, look)
+    with pytest.raises(KeyError):
+        table.run(3, parts, fail)
+    look()
+    assert len(seen) == 5
+    assert min(seen) > 0
+
+
+@needs_machine_code
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_so(bad):
+    line, y = halved(np.array([bad, 1.0], np.float32))
+    Table(line).run(1, 1)
+    assert np.array_equal(y, np.array([bad, 0.5], np.float32), equal_nan=True)

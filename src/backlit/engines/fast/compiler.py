@@ -90,11 +90,45 @@ def _upper(builder: Any, arguments: Any) -> Any:
     return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), _WORD)
 
 
+_SMALL_ARE_ZERO = 0x8040
+"""Bits of an x86 processor's control word: results, and what is given, below the normal numbers count as 0."""
+
+
+def _control(builder: Any, do: str, value: Any = None) -> Any:
+    """The control word of floating-point numbers, as it is or to be."""
+    kind = ir.IntType(32)
+    with builder.goto_entry_block():
+        place = builder.alloca(kind)
+    if value is not None:
+        builder.store(value, place)
+    bytes_of = ir.IntType(8).as_pointer()
+    name = f"llvm.x86.sse.{do}mxcsr"
+    known = builder.module.globals.get(name)
+    function = known or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [bytes_of]), name)
+    builder.call(function, [builder.bitcast(place, bytes_of)])
+    return builder.load(place)
+
+
+def _flush(builder: Any, _: Any) -> Any:
+    if not host().triple.startswith("x86_64"):
+        return ir.Constant(_WORD, 0)
+    before = _control(builder, "st")
+    _control(builder, "ld", builder.or_(before, ir.Constant(before.type, _SMALL_ARE_ZERO)))
+    return builder.zext(before, _WORD)
+
+
+def _restore(builder: Any, arguments: Any) -> None:
+    if host().triple.startswith("x86_64"):
+        _control(builder, "ld", builder.trunc(arguments[0], ir.IntType(32)))
+
+
 _word, _pointer = types.int64, types.voidptr
 pointer = _instruction(lambda b, a: _address(b, a[0], ir.IntType(8)), _pointer, _word)
 _calls = _instruction(_call, types.void, *[_word] * 5)
 _adds = _instruction(lambda b, a: b.atomic_rmw("add", _address(b, a[0], _WORD), a[1], "seq_cst"), _word, _word, _word)
 _reads = _instruction(lambda b, a: b.load_atomic(_address(b, a[0], _WORD), "seq_cst", 8), _word, _word)
+_flushes = _instruction(_flush, types.int64)
+_restores = _instruction(_restore, types.void, _word)
 _high = _instruction(_upper, types.uint64, types.uint64, types.uint64)
 
 _yields = types.ExternalFunction(pointers.YIELD, types.int32())
@@ -109,6 +143,8 @@ def _means(function: Callable[..., Any], compiled: Callable[..., Any]) -> None:
 _means(pointers.call, lambda function, words, lo, hi, step: _calls(function, words, lo, hi, step))  # noqa: PLW0108
 _means(pointers.fetch_add, lambda address, amount: _adds(address, amount))  # noqa: PLW0108
 _means(pointers.fetch, lambda address: _reads(address))  # noqa: PLW0108
+_means(pointers.flush_small, lambda: _flushes())  # noqa: PLW0108
+_means(pointers.restore, lambda mode: _restores(mode))  # noqa: PLW0108
 _means(pointers.give_way, lambda naps: _sleeps(pointers.NAP) if naps else _yields())
 _means(kernels_random.plus, lambda a, b: a + b)
 _means(kernels_random.times, lambda a, b: a * b)
@@ -170,7 +206,7 @@ def _of_matrix_unit() -> dict[str, Any]:
         "begin": begin,
         "end": end,
         "stack_block": _stack(split_products.BLOCK),
-        "stack_panel": _stack(split_products.PANEL),
+        "stack_panels": _stack(2 * split_products.PANEL),
         "stack_edge": _stack(split_products.EDGE),
         "stack_turned": _stack(2 * split_code.TILE),
     }

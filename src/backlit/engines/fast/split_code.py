@@ -16,7 +16,7 @@ computations, ARITH 2019; Intel: Architecture instruction set extensions program
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -150,16 +150,59 @@ class SplitCode(Code):
         self.builder.call(self.function("llvm.x86.tilerelease", ir.VoidType()), [])
 
     def multiply(self, arguments: Sequence[Value]) -> None:
-        """C = A B of two tiles of each: steps, A, B, C, step_c (bytes of a row)."""
+        """C = A B of two tiles of each; beside it, as vectors have nothing to do, a tile of what is next is split.
+
+        ``arguments``: steps, A, B, C, step_c (bytes of a row); ahead (how many steps to split of what is next, none of
+        them partly), turned, X, line (bytes from line to line of X), to.
+        """
         b = self.builder
-        steps, A, B, C, step_c = arguments
+        steps, A, B, C, step_c, ahead, turned, X, line, to = arguments
         for tile in _SUMS:
             b.call(self.function("llvm.x86.tilezero", ir.VoidType(), _BYTE), [self._number(tile, _BYTE)])
-        self._loop(steps, self._step, (A, self._number(STEP)), (B, self._number(STEP)))
+        none, turns = self._number(0), b.icmp_signed("!=", turned, self._number(0))
+        whole = self._number(STEP)
+        for beside, count, move in (
+            (self._splitting, b.select(turns, none, ahead), b.mul(line, self._number(TERMS))),
+            (self._turning, b.select(turns, ahead, none), self._number(4 * TERMS)),
+        ):
+            self._loop(
+                count, lambda A, B, X, to, beside=beside: self._step(A, B, beside(X, line, to)),
+                (A, whole), (B, whole), (X, move), (to, whole),
+            )  # fmt: skip
+        done = b.mul(ahead, whole)
+        self._loop(b.sub(steps, ahead), self._step, (b.add(A, done), whole), (b.add(B, done), whole))
         for tile in _SUMS:
             rows = b.add(C, b.mul(step_c, self._number(tile // 2 * LINES)))
             self._whole("tilestored64", tile, rows, 64 * (tile % 2), step_c)
         b.ret_void()
+
+    def _splitting(self, X: Value, line: Value, to: Value) -> Iterator[None]:
+        """Split a tile of 16 lines and the 16 after them, piece by piece."""
+        b = self.builder
+        far = b.add(X, b.mul(line, self._number(LINES)))
+        for r in range(LINES):
+            down = b.mul(line, self._number(r))
+            self._split(self.load(X, down), self.load(far, down), b.add(to, self._number(64 * r)))
+            yield
+
+    def _turning(self, X: Value, line: Value, to: Value) -> Iterator[None]:
+        """The same of a tile that is given turned: 16 lines of 32 numbers."""
+        b = self.builder
+        with b.goto_entry_block():
+            place = b.alloca(ir.ArrayType(_BYTE, TILE))
+        place.align = 64
+        near = b.ptrtoint(place, _WORD)
+        lines: list[Value] = []
+        for half in range(2):
+            for r, low in enumerate(lines):
+                self.store(low, near, 64 * r)
+            lines = [self.load(X, b.add(b.mul(line, self._number(r)), self._number(64 * half))) for r in range(LINES)]
+            for _ in range(self.rounds):
+                lines = self.interleaved(lines)
+                yield
+        for r, high in enumerate(lines):
+            self._split(self.load(near, 64 * r), high, b.add(to, self._number(64 * r)))
+            yield
 
     def settle(self, arguments: Sequence[Value]) -> None:
         """C = sums, or C + sums where ``add``, of a square of them: sums, C, step_c, rows, columns, add."""
@@ -176,10 +219,10 @@ class SplitCode(Code):
         self._loop(rows, row, (sums, self._number(128)), (C, step_c))
         b.ret_void()
 
-    def _step(self, A: Value, B: Value) -> None:
-        """32 terms of all four tiles' sums."""
+    def _step(self, A: Value, B: Value, beside: Iterable[None] = ()) -> None:
+        """32 terms of all four tiles' sums, with a piece of what is ``beside`` after each product."""
         times = self.function("llvm.x86.tdpbf16ps", ir.VoidType(), *[_BYTE] * 3)
-        there = -1, -1
+        there, pieces = (-1, -1), iter(beside)
         for parts in _ORDER:
             for now, before, tiles, address in zip(parts, there, (_LEFT, _RIGHT), (A, B), strict=True):
                 if now != before:
@@ -189,6 +232,9 @@ class SplitCode(Code):
             for tile in _SUMS:
                 three = (tile, _LEFT[tile // 2], _RIGHT[tile % 2])
                 self.builder.call(times, [self._number(t, _BYTE) for t in three])
+                next(pieces, None)
+        for _ in pieces:
+            pass
 
     def _whole(self, do: str, tile: int, address: Value, offset: int, step: Value) -> None:
         pointer = _BYTE.as_pointer()
@@ -196,7 +242,7 @@ class SplitCode(Code):
         self.builder.call(function, [self._number(tile, _BYTE), self.at(address, _BYTE, offset), step])
 
 
-TAKES = {"split": 7, "turn_some": 5, "multiply": 5, "settle": 6}
+TAKES = {"split": 7, "turn_some": 5, "multiply": 10, "settle": 6}
 """Arguments of what is a function by itself."""
 
 

@@ -1,8 +1,9 @@
 """The matrix product of float32 on a processor's matrix unit, by instructions of :mod:`split_code`.
 
 A and B are cut along k. Of what is cut off, a block of A's rows is split once and stays in a core's second cache; a
-panel of 32 columns of B is split and meets all of these rows. Every entry is summed in the order of k, cut by cut,
-whatever rows and columns it is calculated with.
+panel of 32 columns of B is split and meets all of these rows. The next panel is split meanwhile, one of its two tiles
+beside the products of the block's first rows, the other beside those of the next. Every entry is summed in the order
+of k, cut by cut, whatever rows and columns it is calculated with.
 """
 
 from __future__ import annotations
@@ -77,27 +78,58 @@ def adding(code: dict[str, Any]) -> Callable[..., None]:
     multiply, settle, stack_edge = (code[name] for name in ("multiply", "settle", "stack_edge"))
 
     @code["inlined"]
-    def square(steps: int, A: int, B: int, rows: int, columns: int, C: int, ldc: int, add: int) -> None:
+    def square(
+        steps: int, A: int, B: int, rows: int, columns: int, C: int, ldc: int, add: int,
+        ahead: int, turned: int, X: int, line: int, to: int,
+    ) -> None:  # fmt: skip
         """32 rows and columns of C, by way of a square of its own where there is something or C ends sooner."""
-        if rows >= SIDE and columns >= SIDE and not add:
-            multiply(steps, A, B, C, 4 * ldc)
-        else:
-            edge = stack_edge()
-            multiply(steps, A, B, edge, 4 * SIDE)
+        whole, edge = rows >= SIDE and columns >= SIDE and not add, stack_edge()
+        into, row = (C, 4 * ldc) if whole else (edge, 4 * SIDE)
+        multiply(steps, A, B, into, row, ahead, turned, X, line, to)
+        if not whole:
             settle(edge, C, 4 * ldc, min(rows, SIDE), columns, add)
 
     return square  # type: ignore[no-any-return]
 
 
+def crossing(code: dict[str, Any]) -> Callable[..., None]:
+    """What multiplies a block of A's rows, split already, with all columns of B."""
+    stack_panels, lines, square = code["stack_panels"], splitting(code), adding(code)
+
+    @code["inlined"]
+    def cross(
+        tb: int, i: int, m: int, n: int, o: int, k: int, left: int, B: int, ldb: int, add: int, C: int, ldc: int
+    ) -> None:
+        """Rows i … m of C and terms o … o + k."""
+        steps, here = (k + TERMS - 1) // TERMS, stack_panels()
+        there = here + PANEL
+        lines(tb, tb, B, ldb, 0, n, o, k, here)
+        for j in range(0, n, SIDE):
+            after = j + SIDE
+            ahead = k // TERMS if after + SIDE <= n and m - i > SIDE else 0
+            for r in range(i, m, SIDE):
+                half = (r - i) // SIDE
+                first = after + half * LINES
+                X = B + 4 * (first * ldb + o if tb else o * ldb + first)
+                square(steps, left + half * (steps * STEP), here, m - r, n - j, C + 4 * (r * ldc + j), ldc, add,
+                       ahead if half < 2 else 0, tb, X, 4 * ldb, there + half * TILE)  # fmt: skip
+            if after < n:
+                done = ahead * TERMS
+                lines(tb, tb, B, ldb, after, n, o + done, k - done, there + ahead * STEP)
+            here, there = there, here
+
+    return cross  # type: ignore[no-any-return]
+
+
 def compiled_split_gemm(code: dict[str, Any]) -> Callable[..., None]:
     """The product as the compiler takes it, on addresses; ``code`` has its instructions."""
-    begin, end, stack_block, stack_panel = (code[name] for name in ("begin", "end", "stack_block", "stack_panel"))
-    lines, square = splitting(code), adding(code)
+    begin, end, stack_block = (code[name] for name in ("begin", "end", "stack_block"))
+    lines, cross = splitting(code), crossing(code)
 
     def product(
         ta: int, tb: int, m: int, n: int, k: int, A: int, lda: int, B: int, ldb: int, add: int, C: int, ldc: int
     ) -> None:
-        left, right = stack_block(), stack_panel()
+        left = stack_block()
         cuts = (k + DEPTH - 1) // DEPTH
         most = (k + cuts * TERMS - 1) // (cuts * TERMS)
         rows = BLOCK // (most * STEP) * SIDE
@@ -109,11 +141,7 @@ def compiled_split_gemm(code: dict[str, Any]) -> Callable[..., None]:
                 i1 = min(i0 + rows, m)
                 for i in range(i0, i1, SIDE):
                     lines(ta, 1 - ta, A, lda, i, i1, o, some, left + (i - i0) // SIDE * (steps * STEP))
-                for j in range(0, n, SIDE):
-                    lines(tb, tb, B, ldb, j, n, o, some, right)
-                    for i in range(i0, i1, SIDE):
-                        here = left + (i - i0) // SIDE * (steps * STEP)
-                        square(steps, here, right, m - i, n - j, C + 4 * (i * ldc + j), ldc, adds)
+                cross(tb, i0, i1, n, o, some, left, B, ldb, adds, C, ldc)
         end()
 
     return product

@@ -10,7 +10,7 @@ import numpy as np
 
 from backlit.engines.fast import machine_code
 from backlit.engines.fast.jit import inlined, kernel
-from backlit.engines.fast.pointers import CODE, call, fetch, fetch_add, give_way
+from backlit.engines.fast.pointers import CODE, call, fetch, fetch_add, flush_small, give_way, restore
 
 Array = Any
 
@@ -53,6 +53,14 @@ def share(extent: int, grain: int, part: int, parts: int) -> tuple[int, int]:
 
 @kernel
 def work(part: int, parts: int, table: Array, words: Array, shared: Array, way: Array) -> None:
+    """Do the calls as :func:`go_on` says, numbers below the normal ones counting as 0."""
+    mode = flush_small()
+    go_on(part, parts, table, words, shared, way)
+    restore(mode)
+
+
+@inlined
+def go_on(part: int, parts: int, table: Array, words: Array, shared: Array, way: Array) -> None:
     """Do the calls from position way[AT] on, ``len(table)`` a step, until way[STEPS] are done or a call is Python's.
 
     way[AT] becomes the position reached. Where a call is Python's only the first thread comes back, way[RESUMED] when

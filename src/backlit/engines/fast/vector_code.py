@@ -210,16 +210,25 @@ class Code:
         for r, line in zip(numbers, lines, strict=True):
             self.store(line, into, b.mul(r, step_into))
 
+    @property
+    def rounds(self) -> int:
+        """How often a square's lines are interleaved until it is turned."""
+        return self.lanes.bit_length() - 1
+
     def turned(self, lines: list[Value]) -> list[Value]:
         """A square of as many lines as a vector is long, turned over its diagonal."""
-        half, v = self.lanes // 2, lines
+        for _ in range(self.rounds):
+            lines = self.interleaved(lines)
+        return lines
+
+    def interleaved(self, lines: list[Value]) -> list[Value]:
+        """Each of the first half of a square's lines and its partner of the second, number beside number."""
+        half = self.lanes // 2
         low, high = (
             self.places([first + i // 2 + i % 2 * self.lanes for i in range(self.lanes)]) for first in (0, half)
         )
-        for _ in range(half.bit_length()):
-            pairs = [(v[r], v[r + half]) for r in range(half)]
-            v = [self.builder.shuffle_vector(*pair, places) for pair in pairs for places in (low, high)]
-        return v
+        pairs = [(lines[r], lines[r + half]) for r in range(half)]
+        return [self.builder.shuffle_vector(*pair, places) for pair in pairs for places in (low, high)]
 
 
 def tile_module(name: str, real: str) -> str:
