@@ -121,6 +121,45 @@ def test_threads_have_a_unit_each():
             assert all(np.array_equal(f, w) for f, w in zip(found, want, strict=True))
 
 
+@needs_machine_code
+@needs_matrix_unit
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+@pytest.mark.parametrize(("ta", "tb"), [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(64, 64, 96), (64, 96, 100), (97, 128, 64), (65, 160, 545), (96, 97, 1025), (600, 70, 520)]
+)
+def test_what_is_split_ahead_is_what_the_next_panel_needs(ta, tb, m, n, k, beta):
+    """One, two or many blocks of rows; panels that are whole or not, cuts of a whole number of tiles or not.
+
+    What lies between the rows of A and B is not read.
+    """
+    rng = np.random.default_rng(m + n + k)
+
+    def inside(rows, columns):
+        whole = np.full((rows, columns + 7), np.nan, np.float32)
+        whole[:, :columns] = rng.normal(size=(rows, columns))
+        return whole, whole[:, :columns].astype(np.float64)
+
+    (A, a), (B, b), (C, c) = inside(*((k, m) if ta else (m, k))), inside(*((n, k) if tb else (k, n))), inside(m, n)
+    a, b = a.T if ta else a, b.T if tb else b
+    exact, size = a @ b + beta * c, np.abs(a) @ np.abs(b) + np.abs(c)
+    compiled(ta, tb, m, n, k, A, 0, A.shape[1], B, 0, B.shape[1], beta, C, 0, C.shape[1])
+    assert np.abs((C[:, :n] - exact) / size).max() < 2.0**-21
+    assert np.isnan(C[:, n:]).all()
+
+
+@needs_machine_code
+@needs_matrix_unit
+@pytest.mark.parametrize("size", [96, 200])
+def test_the_same_product_has_the_same_bits_again(size):
+    """Whatever the tiles and the stack held before."""
+    rng = np.random.default_rng(size)
+    A, B, other = (rng.normal(size=(size, size)).astype(np.float32) for _ in range(3))
+    first = product(A, B)
+    product(other, np.full_like(B, np.nan))
+    assert np.array_equal(product(A, B), first)
+
+
 FORKED = """
 import os, sys
 import numpy as np
