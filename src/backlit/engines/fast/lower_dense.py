@@ -17,7 +17,8 @@ WITH_SLOPE = ("gelu", "gelu_tanh", "silu", "mish")
 """Those of them whose kernel can leave f'(z) where z lay, as nothing else reads it: both take one exponential."""
 
 FEW = 64
-"""A layer of more units than that on at most so many rows is done by way of zᵀ = W xᵀ."""
+"""A layer of more units than that on at most so many rows is done by way of zᵀ = W xᵀ; so is one that gives each thread
+so many units or more, but fewer than there are rows: what is turned, or split, alone is the smaller matrix then."""
 WIDE = 64
 """Rows of a gradient dW from which it is shared out by rows, as the update is: a core reads again what it wrote."""
 
@@ -44,14 +45,16 @@ def linear(low: Lowering, node: Node) -> None:
         low.same(identifier(relu.name), low.value(node.name), low.graph.values[relu.name].shape)
     also = (relu.name,) if relu else ()
     given, (rows, columns) = low.rows(low.value(x)), low.shape_of(z)
-    work = 2 * rows * columns * low.shape_of(given)[1]
-    if b is not None and rows <= FEW < columns:
+    inputs = low.shape_of(given)[1]
+    work, across = 2 * rows * columns * inputs, by_columns(rows, inputs, columns)
+    narrow = across and FEW <= columns // low.chunks < rows
+    if b is not None and (rows <= FEW < columns or narrow):
         zt = low.scratch(node, "turned", (columns, rows))
         low.emit("linear_of_few", int(relu is not None), given, low.value(W), low.value(b), zt, z, extent=columns,
                  grain=CACHE_LINE, flops=work, node=node, also=also)  # fmt: skip
         return
     kernel, more = ("linear", [int(relu is not None)]) if b else ("product_nt", [])
-    bias, across = [low.value(b)] if b else [], by_columns(rows, low.shape_of(given)[1], columns)
+    bias = [low.value(b)] if b else []
     low.emit(kernel, across, *more, given, low.value(W), *bias, z, extent=columns if across else rows,
              grain=CACHE_LINE if across else 1, flops=work, node=node, also=also)  # fmt: skip
 
