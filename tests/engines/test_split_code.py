@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("numba")
 
 from backlit.engines.fast import llvm_host, processor, split_code
-from backlit.engines.fast.split_code import LINES, PARTS, STEP, TAKES, TERMS, TILE
+from backlit.engines.fast.split_code import TAKES
+from backlit.engines.fast.split_tiles import LINES, PARTS, STEP, TERMS, TILE
 from engines.kernel_calls import needs_machine_code
 
 pytestmark = [
@@ -71,7 +72,7 @@ def written(memory, part):
 @pytest.mark.parametrize("step", [128, 640])
 def test_lines_are_split_in_three_parts_side_by_side(do, step):
     x, memory = numbers(LINES, step // 4), aligned(STEP)
-    do["split"](LINES, x.ctypes.data, LINES, x.ctypes.data + 64, LINES, step, memory.ctypes.data)
+    do["split"](LINES, x.ctypes.data, LINES, x.ctypes.data + 64, LINES, step, memory.ctypes.data, 2 * TILE)
     for part, want in enumerate(tile_of(x[:, :LINES], x[:, LINES:TERMS])):
         assert np.array_equal(written(memory, part), want)
         assert not memory[2 * TILE * part + TILE : 2 * TILE * (part + 1)].any()  # the second tile's place
@@ -81,7 +82,7 @@ def test_lines_are_split_in_three_parts_side_by_side(do, step):
 def test_what_is_beyond_a_line_counts_as_0_and_is_not_read(do, wide_low, wide_high):
     x, memory = numbers(LINES, TERMS), aligned(STEP)
     x[:, wide_low:LINES] = x[:, LINES + wide_high :] = np.nan
-    do["split"](LINES, x.ctypes.data, wide_low, x.ctypes.data + 64, wide_high, 128, memory.ctypes.data)
+    do["split"](LINES, x.ctypes.data, wide_low, x.ctypes.data + 64, wide_high, 128, memory.ctypes.data, 2 * TILE)
     x[np.isnan(x)] = 0
     for part, want in enumerate(tile_of(x[:, :LINES], x[:, LINES:])):
         assert np.array_equal(written(memory, part), want)
@@ -91,11 +92,23 @@ def test_what_is_beyond_a_line_counts_as_0_and_is_not_read(do, wide_low, wide_hi
 def test_as_many_lines_as_are_asked_for(do, lines):
     x, memory = numbers(LINES, TERMS), aligned(STEP)
     memory[:] = 0xAB
-    do["split"](lines, x.ctypes.data, LINES, x.ctypes.data + 64, LINES, 128, memory.ctypes.data)
+    do["split"](lines, x.ctypes.data, LINES, x.ctypes.data + 64, LINES, 128, memory.ctypes.data, 2 * TILE)
     whole = tile_of(x[:, :LINES], x[:, LINES:])
     for part, want in enumerate(whole):
         assert np.array_equal(written(memory, part)[: max(lines, 0)], want[: max(lines, 0)])
         assert np.all(written(memory, part)[max(lines, 0) :] == 0xABAB)
+
+
+@pytest.mark.parametrize("apart", [4096, 640])
+def test_numbers_are_packed_one_behind_the_other(do, apart):
+    """Five vectors, part by part so many bytes apart; nothing else is written."""
+    x, memory = numbers(5 * LINES), aligned(2 * apart + 1024)
+    memory[:] = 0xAB
+    do["pack"](5, x.ctypes.data, memory.ctypes.data, apart)
+    for part, want in enumerate(parts(x)):
+        found = memory[part * apart :].view(np.uint16)
+        assert np.array_equal(found[: x.size], want)
+        assert np.all(found[x.size : x.size + 16] == 0xABAB)
 
 
 @pytest.mark.parametrize(("lines", "wide"), [(16, 16), (3, 16), (16, 5), (0, 4), (1, 1)])
@@ -148,7 +161,7 @@ def in_use(text):
     inner = ir.Function(module, kind, "test_inner")
     outer = ir.Function(module, kind, "test_outer")
     code = split_code.SplitCode(ir.IRBuilder(outer.append_basic_block()))
-    code.begin(())
+    code.begin([ir.Constant(word, LINES)])
     code.builder.call(inner, outer.args)
     code.end(())
     code.builder.ret_void()

@@ -17,13 +17,32 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from backlit.engines.fast import jit, kernels_random, pointers, products, split_code, split_products, vector_code
+from backlit.engines.fast import (
+    jit,
+    kernels_random,
+    pointers,
+    products,
+    split_code,
+    split_convolution,
+    split_products,
+    split_tiles,
+    vector_code,
+)
 from backlit.engines.fast.llvm_host import host, make_known
-from backlit.engines.fast.machine_code import GEMM, NEVER_CALLED, SPLIT, TILE, address_of_product, outside
+from backlit.engines.fast.machine_code import (
+    CONVOLUTION,
+    GEMM,
+    NEVER_CALLED,
+    PRODUCTS,
+    SPLIT,
+    TILE,
+    address_of_product,
+    outside,
+)
 from backlit.engines.fast.processor import has_matrix_unit
 
 _WORD = ir.IntType(64)
-make_known(outside() | dict.fromkeys((*GEMM, *TILE, *SPLIT), outside()[pointers.YIELD]))
+make_known(outside() | dict.fromkeys((*PRODUCTS, *TILE, *SPLIT), outside()[pointers.YIELD]))
 """While Numba compiles, products are known by name alone."""
 
 
@@ -166,6 +185,38 @@ def _gemm(ta, tb, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc):  # type: igno
     return compiled
 
 
+def _external(name: str, takes: int) -> Any:
+    return types.ExternalFunction(name, types.void(*[_word] * takes))
+
+
+@overload(split_convolution.split_filters)
+def _split_filters(lines, run, filters, W, into):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    split = _external(CONVOLUTION[0], 5)
+    return lambda lines, run, filters, W, into: split(lines, run, filters, W.ctypes.data, into.ctypes.data)
+
+
+@overload(split_convolution.convolve)
+def _convolve(rows, columns, channels, kh, kw, padded, chunk, filters, z, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    convolve = _external(CONVOLUTION[1], 9)
+
+    def compiled(rows, columns, channels, kh, kw, padded, chunk, filters, z, n):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        X, Z = padded[chunk].ctypes.data, z[n].ctypes.data
+        convolve(rows, columns, channels, kh, kw, X, filters.ctypes.data, z.shape[3], Z)
+
+    return compiled
+
+
+@overload(split_convolution.correlate)
+def _correlate(rows, columns, channels, kh, kw, padded, errors, chunk, parts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    correlate = _external(CONVOLUTION[2], 9)
+
+    def compiled(rows, columns, channels, kh, kw, padded, errors, chunk, parts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        X, E, P = padded[chunk].ctypes.data, errors[chunk].ctypes.data, parts[chunk].ctypes.data
+        correlate(rows, columns, channels, kh, kw, X, E, errors.shape[2], P)
+
+    return compiled
+
+
 def gemm_code(name: str, unit: str) -> bytes:
     """The object code of a matrix product, exported as ``unit``."""
     real = ("float32", "float64")[GEMM.index(name)]
@@ -177,6 +228,18 @@ def gemm_code(name: str, unit: str) -> bytes:
         product = _either(split_products.compiled_split_gemm(instructions | _of_matrix_unit()), product)
         return object_code(product, [_word] * 12, unit, also, split_code.split_module(SPLIT))
     return object_code(product, [_word] * 12, unit, also)
+
+
+def convolution_code(name: str, unit: str) -> bytes:
+    """The object code of what a convolution by a matrix unit is made of, exported as ``unit``."""
+    code, it = _instructions("float32", split_tiles.LINES, 1) | _of_matrix_unit(), split_convolution
+    makers = (
+        it.compiled_split_filters,
+        it.compiled_convolve,
+        lambda code: it.compiled_correlate(code, split_products.splitting(code)),
+    )
+    function = makers[CONVOLUTION.index(name)](code)
+    return object_code(function, [_word] * function.__code__.co_argcount, unit, split_code.split_module(SPLIT))
 
 
 def _either(split: Callable[..., None], plain: Callable[..., None]) -> Callable[..., None]:
@@ -199,7 +262,8 @@ def _of_matrix_unit() -> dict[str, Any]:
         for name, (do, takes) in zip(SPLIT, split_code.TAKES.items(), strict=True)
     }
     begin, end = (
-        _instruction(lambda b, a, do=do: getattr(split_code.SplitCode(b), do)(a), types.void) for do in ("begin", "end")
+        _instruction(lambda b, a, do=do: getattr(split_code.SplitCode(b), do)(a), types.void, *[_word] * takes)
+        for do, takes in (("begin", 1), ("end", 0))
     )
     return {
         **own,
@@ -208,7 +272,10 @@ def _of_matrix_unit() -> dict[str, Any]:
         "stack_block": _stack(split_products.BLOCK),
         "stack_panels": _stack(2 * split_products.PANEL),
         "stack_edge": _stack(split_products.EDGE),
-        "stack_turned": _stack(2 * split_code.TILE),
+        "stack_turned": _stack(2 * split_tiles.TILE),
+        "stack_band": _stack(split_convolution.BAND),
+        "stack_square": _stack(split_convolution.EDGE + 64),
+        "stack_errors": _stack(split_convolution.ERRORS),
     }
 
 
@@ -267,7 +334,7 @@ def kernel_code(text: str, name: str, kernel: Callable[..., Any]) -> bytes:
 def checked(name: str) -> Callable[..., Any]:
     """A kernel that raises IndexError where an index is out of bounds, for tests with ``NUMBA_BOUNDSCHECK``."""
     known()
-    make_known({name: address_of_product(name) for name in GEMM})
+    make_known({name: address_of_product(name) for name in (PRODUCTS if has_matrix_unit() else GEMM)})
     kernel = jit.KERNELS[name]
     return njit(kernel, **_options(jit.ASSUMED[kernel]) | {"boundscheck": True})  # type: ignore[no-any-return]
 

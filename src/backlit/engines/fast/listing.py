@@ -43,6 +43,8 @@ class Lowering:
     graph: Graph
     chunks: int = 1
     """In how many parts a kernel with a scratch of its own divides its work: one for each thread there may be."""
+    splits: bool = False
+    """Whether convolutions may be done by a matrix unit, which splits float32."""
     calls: list[Call] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
     """Buffers that need a place in the arena."""

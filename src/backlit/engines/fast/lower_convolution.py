@@ -1,4 +1,7 @@
-"""Convolution of images and sequences, written down: by patches, by turned patches, or by minimal filtering."""
+"""Convolution of images and sequences, written down.
+
+By patches, by turned patches, by lines that overlap, by the same with a matrix unit, or by minimal filtering.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from functools import cached_property
 from backlit.core.types import Shape
 from backlit.engines.fast.listing import CACHE_LINE, Lowering, identifier
 from backlit.engines.fast.lowering import lower
+from backlit.engines.fast.split_convolution import fits, panels
 from backlit.graph.graph import Node
 
 TILE, TURNED = 128, 1024
@@ -87,6 +91,14 @@ class Convolution:
         rows = min(self.shape[0], self.shape[3]) >= FEW and self.places[1] >= FEW
         return rows and self.geometry[2:4] == self.geometry[6:] == (1, 1)
 
+    @cached_property
+    def split(self) -> bool:
+        """Whether it and both its gradients are done by a matrix unit."""
+        filters, kh, kw, channels = self.shape
+        width = self.low.shape_of(self.images(self.low.value(self.node.operands[0])))[2]
+        ways = (channels, filters, self.places[1]), (filters, channels, width)
+        return self.low.splits and self.side_by_side and all(fits(c, f, kh, kw, wide) for c, f, wide in ways)
+
     @property
     def of_few(self) -> bool:
         """Whether it has few channels."""
@@ -156,9 +168,14 @@ def _overlapping(
 ) -> None:
     """z from images x, ``before`` lines and columns of zeros before them, by filters that lie turned."""
     low, (kh, kw, *_) = it.low, it.geometry
-    _, rows, columns, _ = low.shape_of(it.images(z))
+    _, rows, columns, filters = low.shape_of(it.images(z))
     channels, padded = low.shape_of(it.images(x))[3], _padded(it, x, rows, columns)
-    low.emit("conv2d_side_by_side", low.chunks, relu, it.lines(x), turned, it.images(z), padded, kh, kw, *before,
+    kernel, split = "conv2d_side_by_side", []
+    if it.split:
+        kernel = "conv2d_split"
+        split = [low.scratch(it.node, f"parts_of_{filters}", (panels(filters, kh, kw * channels),))]
+        low.emit("filters_split", kh, kw * channels, turned, *split, node=it.node)
+    low.emit(kernel, low.chunks, relu, it.lines(x), turned, *split, it.images(z), padded, kh, kw, *before,
              extent=low.chunks, flops=2 * low.size(z) * kh * kw * channels, node=it.node, also=also)  # fmt: skip
 
 
@@ -218,13 +235,17 @@ def _parameters_by_overlapping(it: Convolution, dW: str, db: str) -> None:
     low, node, (filters, kh, kw, _) = it.low, it.node, it.shape
     d, x = it.images(low.grad(node.name)), low.value(node.operands[0])
     rows, columns = it.places
-    parts = low.scratch(node, "parts", (low.chunks, it.size + 1, filters))
+    shape = (filters, it.size + 1) if it.split else (it.size + 1, filters)
+    parts = low.scratch(node, "parts", (low.chunks, *shape))
     errors = low.scratch(node, "errors", (low.chunks, rows * (columns + kw - 1), filters))
     padded, before = _padded(it, x, rows, columns), (it.padding[0][0], it.padding[1][0])
-    low.emit("conv2d_side_by_side_weights_grad", low.chunks, d, it.lines(x), parts, padded, errors, kh, kw, *before,
-             extent=low.chunks, flops=it.flops, node=node)  # fmt: skip
-    low.emit("filters_grad", 1, parts, low.shaped(dW, "flat_filters", (filters, it.size)), db, extent=filters,
-             grain=CACHE_LINE, node=node)  # fmt: skip
+    kernel, sums = "conv2d_side_by_side_weights_grad", []
+    if it.split:
+        kernel, sums = "conv2d_split_weights_grad", [low.scratch(node, "sums", (low.chunks, filters))]
+    low.emit(kernel, low.chunks, d, it.lines(x), parts, padded, errors, *sums, kh, kw, *before, extent=low.chunks,
+             flops=it.flops, node=node)  # fmt: skip
+    low.emit("filters_grad", int(not it.split), parts, low.shaped(dW, "flat_filters", (filters, it.size)), db,
+             extent=filters, grain=CACHE_LINE, node=node)  # fmt: skip
 
 
 def _images_by_overlapping(it: Convolution, dx: str) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from backlit.engines.fast import elf, jit, pointers, products
+from backlit.engines.fast import elf, jit, pointers, products, split_convolution
 from backlit.engines.fast.jit import KERNELS
 from backlit.engines.fast.processor import about, has_matrix_unit
 
@@ -35,9 +35,13 @@ Array = Any
 GEMM = ("backlit_sgemm", "backlit_dgemm")
 """The matrix products of float32 and of float64, as compiled kernels call them."""
 
+CONVOLUTION = ("backlit_split_filters", "backlit_convolve", "backlit_correlate")
+"""What a convolution by a matrix unit is made of; there is no other."""
+PRODUCTS = (*GEMM, *CONVOLUTION)
+
 TILE = ("backlit_stile", "backlit_dtile")
 """A tile of each."""
-SPLIT = ("backlit_split", "backlit_turn", "backlit_multiply", "backlit_settle")
+SPLIT = ("backlit_split", "backlit_turn", "backlit_pack", "backlit_multiply", "backlit_apart", "backlit_settle")
 """What a product by a matrix unit is made of."""
 NEVER_CALLED = ("NRT_MemInfo_call_dtor",)
 """What Numba refers to where it gives back memory; kernels have none."""
@@ -141,7 +145,7 @@ def _linked(unit: str, make: Callable[[], bytes]) -> int:
 
 
 def _link(unit: str, code: bytes) -> int:
-    known = outside() | {name: address_of_product(name) for name in GEMM if name.encode() in code}
+    known = outside() | {name: address_of_product(name) for name in PRODUCTS if name.encode() in code}
     if elf.can_link(code):
         with suppress(NotImplementedError):
             return elf.linked(code, unit, known)
@@ -159,13 +163,14 @@ def outside() -> dict[str, int]:
 
 @cache
 def address_of_product(name: str) -> int:
-    """The address of a matrix product."""
-    unit = version(f"product{GEMM.index(name)}", "", products.__name__)
+    """The address of a matrix product, or of what a convolution by a matrix unit is made of."""
+    maker = products if name in GEMM else split_convolution
+    unit = version(f"product{PRODUCTS.index(name)}", "", maker.__name__)
 
     def make() -> bytes:
-        from backlit.engines.fast.compiler import gemm_code
+        from backlit.engines.fast import compiler
 
-        return gemm_code(name, unit)
+        return compiler.gemm_code(name, unit) if name in GEMM else compiler.convolution_code(name, unit)
 
     return _linked(unit, make)
 
@@ -214,7 +219,7 @@ def _sources(maker: str) -> str:
             reached += _imports(name)
     of_compiler = (
         Path(__file__).with_name(f"{n}.py").read_text("utf-8")
-        for n in ("compiler", "llvm_host", "vector_code", "split_code", "split_products", "machine_code")
+        for n in ("compiler", "llvm_host", "vector_code", "split_code", "split_products", "split_tiles", "machine_code")
     )
     return "".join([*(inspect.getsource(sys.modules[name]) for name in sorted(found)), *of_compiler])
 

@@ -24,6 +24,7 @@ from backlit.engines.fast.listing import CACHE_LINE, Call, Lowering, identifier,
 from backlit.engines.fast.looking import Looking
 from backlit.engines.fast.lowering import listed
 from backlit.engines.fast.memory import Buffer, plan, zeros
+from backlit.engines.fast.split_convolution import convolves
 from backlit.engines.fast.update import kernel_of
 from backlit.engines.fast.vectors import Vectors, view
 from backlit.graph.graph import Graph, Value
@@ -67,7 +68,7 @@ class Program:
     ) -> None:  # fmt: skip
         self.looking = looking
         self.graph, self.optimizer, self.clip, self.vectors, self.seed = graph, optimizer, clip, vectors, seed
-        self.low = Lowering(graph, threads)
+        self.low = Lowering(graph, threads, splits=vectors.params.dtype == np.float32 and convolves())
         self.batch = {n: zeros(graph.values[n].shape, graph.values[n].dtype) for n in (*graph.inputs, *graph.masks)}
         self.whole = {identifier(n): zeros(v.shape, v.dtype) for n, v in _whole_numbers(graph)}
         output = math.prod(graph.values[graph.outputs[1]].shape)

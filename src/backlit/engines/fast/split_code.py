@@ -7,9 +7,6 @@ product of float32 rounds off is. Six products cost less than one by vectors: th
 The unit takes numbers below 2⁻¹²⁶ for 0. An infinite a or b makes NaN of its sums, and so do finite numbers from
 3.39e38 on, which bfloat16 has none above.
 
-Tiles are 16 lines of 64 bytes: one of A has 16 rows of 32 terms; one of B has 16 columns of 16 pairs of terms. Term t
-makes a pair with t + 16, in both. Tiles lie together by steps of 32 terms: two for each part, 6 KB.
-
 Source: Henry, Tang, Heinecke: Leveraging the bfloat16 artificial intelligence datatype for higher-precision
 computations, ARITH 2019; Intel: Architecture instruction set extensions programming reference, chapter 3.
 """
@@ -17,26 +14,27 @@ computations, ARITH 2019; Intel: Architecture instruction set extensions program
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
+from backlit.engines.fast.split_tiles import LINES, PARTS, STEP, TERMS, TILE
 from backlit.engines.fast.vector_code import Code, Value
 
 _WORD, _INDEX, _HALF, _BYTE, _BIT = (ir.IntType(bits) for bits in (64, 32, 16, 8, 1))
-LINES = 16
-"""Lines of a tile, and numbers of 32 bits in each of them."""
-TERMS = 2 * LINES
-"""Terms of a sum in a tile."""
-TILE = LINES * 64
-"""Bytes of a tile."""
-PARTS = 3
-"""Numbers of bfloat16 that a float32 is split in."""
-STEP = 2 * PARTS * TILE
-"""Bytes of two tiles' parts."""
 _SUMS, _LEFT, _RIGHT = (0, 1, 2, 3), (4, 5), (6, 7)
 _ORDER = ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0), (0, 0))
 """Parts of A and of B that are multiplied, so that mostly only one of the two has to be loaded."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Two tiles: their addresses, bytes from row to row, and from part to part."""
+
+    at: tuple[Value, Value]
+    row: Value
+    apart: Value
 
 
 class SplitCode(Code):
@@ -54,16 +52,16 @@ class SplitCode(Code):
     # --- splitting ----------------------------------------------------------------------------------------------------
 
     def split(self, arguments: Sequence[Value]) -> None:
-        """Lines of two vectors in three parts, 2 KB apart, number beside number.
+        """Lines of two vectors in three parts, number beside number.
 
         ``arguments``: lines, low, wide_low (how many numbers of it count, the others are 0), high, wide_high, step
-        (bytes from line to line), to.
+        (bytes from line to line), to, apart (bytes from part to part).
         """
-        lines, low, wide_low, high, wide_high, step, to = arguments
+        lines, low, wide_low, high, wide_high, step, to, apart = arguments
         masks = self._mask(wide_low), self._mask(wide_high)
 
         def line(low: Value, high: Value, to: Value) -> None:
-            self._split(self._some(low, masks[0]), self._some(high, masks[1]), to)
+            self._split(self._some(low, masks[0]), self._some(high, masks[1]), to, apart)
 
         self._loop(lines, line, (low, step), (high, step), (to, self._number(64)))
         self.builder.ret_void()
@@ -84,12 +82,29 @@ class SplitCode(Code):
         b.cbranch(b.icmp_signed(">", rest, self._number(0)), loop, done)
         b.position_at_end(done)
 
-    def _split(self, low: Value, high: Value, to: Value) -> None:
+    def _split(self, low: Value, high: Value, to: Value, apart: Value | None = None) -> None:
         b, words = self.builder, ir.VectorType(_HALF, 2 * LINES)
         upper = ir.Constant(ir.VectorType(_BIT, 2 * LINES), [0, 1] * LINES)
         for part, (one, other) in enumerate(zip(self._parts(low), self._parts(high), strict=True)):
             both = b.select(upper, b.bitcast(other, words), b.bitcast(b.lshr(one, self._all(LINES)), words))
-            b.store(both, self.at(to, words, 2 * TILE * part), align=64)
+            b.store(both, self.at(to, words, self._part(part, apart)), align=4)
+
+    def _part(self, part: int, apart: Value | None) -> Value:
+        """Where a part begins: beside two tiles of the one before, or so many bytes behind it."""
+        return self.builder.mul(self._number(2 * TILE) if apart is None else apart, self._number(part))
+
+    def pack(self, arguments: Sequence[Value]) -> None:
+        """Vectors of numbers in three parts, number behind number: vectors, from, to, apart (from part to part)."""
+        b, (vectors, start, to, apart) = self.builder, arguments
+        halves = ir.VectorType(_HALF, LINES)
+
+        def vector(start: Value, to: Value) -> None:
+            for part, bits in enumerate(self._parts(self.load(start))):
+                there = self.at(to, halves, self._part(part, apart))
+                b.store(b.trunc(b.lshr(bits, self._all(LINES)), halves), there, align=4)
+
+        self._loop(vectors, vector, (start, self._number(4 * LINES)), (to, self._number(2 * LINES)))
+        b.ret_void()
 
     def _parts(self, x: Value) -> list[Value]:
         """The bits of a vector's three parts, as float32."""
@@ -134,14 +149,17 @@ class SplitCode(Code):
 
     # --- multiplying --------------------------------------------------------------------------------------------------
 
-    def begin(self, _: Sequence[Value]) -> None:
-        """Set the unit up: eight tiles of 16 lines of 64 bytes."""
+    def begin(self, arguments: Sequence[Value]) -> None:
+        """Set the unit up: eight tiles of lines of 64 bytes, so many rows of A and C, 16 lines of B."""
         shape = bytes([1, 0, *[0] * 14, *[64, 0] * 8, *[0] * 16, *[LINES] * 8, *[0] * 8])
         kind = ir.ArrayType(_BYTE, len(shape))
         with self.builder.goto_entry_block():
             place = self.builder.alloca(kind)
         place.align = 64
         self.builder.store(ir.Constant(kind, bytearray(shape)), place)
+        rows = self.builder.trunc(arguments[0], _BYTE)
+        for tile in (*_SUMS, *_LEFT):
+            self.builder.store(rows, self.builder.gep(place, [self._number(0), self._number(48 + tile)]))
         pointer = self.builder.bitcast(place, _BYTE.as_pointer())
         self.builder.call(self.function("llvm.x86.ldtilecfg", ir.VoidType(), _BYTE.as_pointer()), [pointer])
 
@@ -157,8 +175,7 @@ class SplitCode(Code):
         """
         b = self.builder
         steps, A, B, C, step_c, ahead, turned, X, line, to = arguments
-        for tile in _SUMS:
-            b.call(self.function("llvm.x86.tilezero", ir.VoidType(), _BYTE), [self._number(tile, _BYTE)])
+        self._clear()
         none, turns = self._number(0), b.icmp_signed("!=", turned, self._number(0))
         whole = self._number(STEP)
         for beside, count, move in (
@@ -166,11 +183,17 @@ class SplitCode(Code):
             (self._turning, b.select(turns, ahead, none), self._number(4 * TERMS)),
         ):
             self._loop(
-                count, lambda A, B, X, to, beside=beside: self._step(A, B, beside(X, line, to)),
+                count,
+                lambda A, B, X, to, beside=beside: self._step(
+                    self._together(A), self._together(B), beside(X, line, to)
+                ),
                 (A, whole), (B, whole), (X, move), (to, whole),
             )  # fmt: skip
         done = b.mul(ahead, whole)
-        self._loop(b.sub(steps, ahead), self._step, (b.add(A, done), whole), (b.add(B, done), whole))
+        self._loop(
+            b.sub(steps, ahead), lambda A, B: self._step(self._together(A), self._together(B)),
+            (b.add(A, done), whole), (b.add(B, done), whole),
+        )  # fmt: skip
         for tile in _SUMS:
             rows = b.add(C, b.mul(step_c, self._number(tile // 2 * LINES)))
             self._whole("tilestored64", tile, rows, 64 * (tile % 2), step_c)
@@ -219,15 +242,46 @@ class SplitCode(Code):
         self._loop(rows, row, (sums, self._number(128)), (C, step_c))
         b.ret_void()
 
-    def _step(self, A: Value, B: Value, beside: Iterable[None] = ()) -> None:
+    def multiply_apart(self, arguments: Sequence[Value]) -> None:
+        """C = Σ A B of tiles that lie apart, in a loop of steps in a loop of lines.
+
+        ``arguments``: lines, steps; addresses of the two tiles of A, bytes from row to row, from part to part, to the
+        next step and to the next line; the two of B, the last three likewise; addresses of four tiles of C, row by
+        row, and bytes from row to row of those in the left column and in the right.
+        """
+        b = self.builder
+        lines, steps, A0, A1, row, apart, move, line, B0, B1, apart_B, move_B, line_B, *C = arguments
+        self._clear()
+
+        def step(A0: Value, A1: Value, B0: Value, B1: Value) -> None:
+            self._step(Tiles((A0, A1), row, apart), Tiles((B0, B1), self._number(64), apart_B))
+
+        def steps_of(*starts: Value) -> None:
+            self._loop(steps, step, *zip(starts, (move, move, move_B, move_B), strict=True))
+
+        self._loop(lines, steps_of, (A0, line), (A1, line), (B0, line_B), (B1, line_B))
+        for tile in _SUMS:
+            self._whole("tilestored64", tile, C[tile], 0, C[4 + tile % 2])
+        b.ret_void()
+
+    def _clear(self) -> None:
+        for tile in _SUMS:
+            self.builder.call(self.function("llvm.x86.tilezero", ir.VoidType(), _BYTE), [self._number(tile, _BYTE)])
+
+    def _together(self, address: Value) -> Tiles:
+        """Two tiles that lie together with their parts."""
+        two = address, self.builder.add(address, self._number(TILE))
+        return Tiles(two, self._number(64), self._number(2 * TILE))
+
+    def _step(self, A: Tiles, B: Tiles, beside: Iterable[None] = ()) -> None:
         """32 terms of all four tiles' sums, with a piece of what is ``beside`` after each product."""
         times = self.function("llvm.x86.tdpbf16ps", ir.VoidType(), *[_BYTE] * 3)
         there, pieces = (-1, -1), iter(beside)
         for parts in _ORDER:
-            for now, before, tiles, address in zip(parts, there, (_LEFT, _RIGHT), (A, B), strict=True):
+            for now, before, tiles, lie in zip(parts, there, (_LEFT, _RIGHT), (A, B), strict=True):
                 if now != before:
-                    for half, tile in enumerate(tiles):
-                        self._whole("tileloadd64", tile, address, (2 * now + half) * TILE, self._number(64))
+                    for tile, address in zip(tiles, lie.at, strict=True):
+                        self._whole("tileloadd64", tile, address, self._part(now, lie.apart), lie.row)
             there = parts
             for tile in _SUMS:
                 three = (tile, _LEFT[tile // 2], _RIGHT[tile % 2])
@@ -236,13 +290,13 @@ class SplitCode(Code):
         for _ in pieces:
             pass
 
-    def _whole(self, do: str, tile: int, address: Value, offset: int, step: Value) -> None:
+    def _whole(self, do: str, tile: int, address: Value, offset: Value | int, step: Value) -> None:
         pointer = _BYTE.as_pointer()
         function = self.function(f"llvm.x86.{do}", ir.VoidType(), _BYTE, pointer, _WORD)
         self.builder.call(function, [self._number(tile, _BYTE), self.at(address, _BYTE, offset), step])
 
 
-TAKES = {"split": 7, "turn_some": 5, "multiply": 10, "settle": 6}
+TAKES = {"split": 8, "turn_some": 5, "pack": 4, "multiply": 10, "multiply_apart": 19, "settle": 6}
 """Arguments of what is a function by itself."""
 
 

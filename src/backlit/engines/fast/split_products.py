@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from backlit.engines.fast.split_code import LINES, STEP, TERMS, TILE
+from backlit.engines.fast.split_tiles import LINES, STEP, TERMS, TILE
 
 DEPTH = 512
 """Terms of a sum that are done together, at most: a whole number of tiles."""
@@ -44,11 +44,12 @@ def splitting(code: dict[str, Any]) -> Callable[..., None]:
             near = near_of()
             turn(low, step, lines_low, wide_low, near)
             turn(high, step, lines_high, wide_high, near + TILE)
-            split(LINES, near, LINES, near + TILE, LINES, 64, to)
+            split(LINES, near, LINES, near + TILE, LINES, 64, to, 2 * TILE)
         else:
-            split(lines_high, low, wide_low, high, wide_high, step, to)
-            split(lines_low - lines_high, low + lines_high * step, wide_low, high, 0, step, to + 64 * lines_high)
-            split(LINES - lines_low, low, 0, high, 0, 0, to + 64 * lines_low)
+            split(lines_high, low, wide_low, high, wide_high, step, to, 2 * TILE)
+            more = low + lines_high * step
+            split(lines_low - lines_high, more, wide_low, high, 0, step, to + 64 * lines_high, 2 * TILE)
+            split(LINES - lines_low, low, 0, high, 0, 0, to + 64 * lines_low, 2 * TILE)
 
     @code["inlined"]
     def two_tiles(turned: int, along: int, X: int, ldx: int, first: int, end: int, o: int, k: int, to: int) -> None:
@@ -133,7 +134,7 @@ def compiled_split_gemm(code: dict[str, Any]) -> Callable[..., None]:
         cuts = (k + DEPTH - 1) // DEPTH
         most = (k + cuts * TERMS - 1) // (cuts * TERMS)
         rows = BLOCK // (most * STEP) * SIDE
-        begin()
+        begin(LINES)
         for o in range(0, k, most * TERMS):
             some, adds = min(most * TERMS, k - o), 1 if o > 0 else add
             steps = (some + TERMS - 1) // TERMS
