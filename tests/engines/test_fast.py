@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import tracemalloc
 
@@ -294,6 +295,45 @@ def test_the_program_of_a_model_is_shown_with_its_bytes_flops_and_nodes():
     arrays = 4 * (784 * 32 + 96 * 784 + 96 + 2 * 96 * 32)
     assert remarks.split() == [f"{arrays:,}", "B", f"{2 * 32 * 96 * 784:,}", "dense1.z,", "dense1.a"]
     assert lines[-1].startswith("# ")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_layer_is_done_turned_where_each_thread_has_fewer_units_than_there_are_rows(monkeypatch, threads):
+    """64 of 128 units for each of two threads, and 128 rows; one thread has 128, three have too few to be worth it."""
+    monkeypatch.setenv("BACKLIT_THREADS", str(threads))
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(256, 256)).astype("float32"), rng.integers(0, 3, 256)
+
+    def trained(engine):
+        model = bl.Sequential(bl.Dense(128, "relu"), bl.Dense(3)).build((256,), seed=0)
+        run = bl.fit(model, (X, y), loss="softmax_cross_entropy", epochs=3, batch_size=128, engine=engine)
+        return model, run
+
+    (model, fast), (_, reference) = trained("fast"), trained("reference")
+    listing = bl.program(model, 128, loss="softmax_cross_entropy").show()
+    assert ("linear_of_few(1, x, dense1_W" in listing) == (threads == 2)
+    np.testing.assert_allclose(fast.history["loss"], reference.history["loss"], rtol=1e-5)
+    for name, value in reference.model.params.items():
+        np.testing.assert_allclose(fast.model.params[name], value, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="only x86 flushes small numbers")
+@pytest.mark.parametrize("parts", [1, 2])
+def test_moments_whose_gradient_is_0_do_not_stay_subnormal(parts):
+    """A feature that is always 0: its moments fade, past the least normal number to 0, and no step becomes slow."""
+    job = Job(bl.Sequential(D(8, "relu"), D(3)), dtype="float32", parts=parts)
+    job.data["x"][:, 0] = 0.0
+    least = np.finfo(np.float32).tiny
+    moments = [job.vectors.slots[name] for name in ("m", "v")]
+    for moment in moments:
+        moment[...] = 100 * least
+    job.steps(400)
+    fading, faded = moments[1], moments[0]
+    for moment in moments:
+        assert not ((moment != 0) & (np.abs(moment) < least)).any()
+    assert np.count_nonzero(faded == 0) >= 8  # 100 · 0.9⁴⁰⁰ is far below 1
+    assert np.count_nonzero(fading) == fading.size  # 100 · 0.999⁴⁰⁰ is not
+    assert np.isfinite(job.vectors.params).all()
 
 
 def test_a_program_of_a_model_that_is_not_built_is_refused():

@@ -150,32 +150,30 @@ def columns_of(columns):
     return memory
 
 
-def in_use(text):
-    """A function around one that uses the unit: sets it up and leaves it."""
+def in_use(do, rows=LINES):
+    """A function by its name, within one that sets the unit up for so many rows of A and leaves it."""
     import llvmlite.binding as llvm
     from llvmlite import ir
 
-    module = ir.Module()
-    word = ir.IntType(64)
-    kind = ir.FunctionType(ir.VoidType(), [word] * TAKES["multiply"])
-    inner = ir.Function(module, kind, "test_inner")
-    outer = ir.Function(module, kind, "test_outer")
-    code = split_code.SplitCode(ir.IRBuilder(outer.append_basic_block()))
-    code.begin([ir.Constant(word, LINES)])
-    code.builder.call(inner, outer.args)
+    names = {name: f"test_{rows}_{name}" for name in TAKES}
+    module, word, outer = ir.Module(), ir.IntType(64), f"test_{rows}_around_{do}"
+    kind = ir.FunctionType(ir.VoidType(), [word] * TAKES[do])
+    inner, around = ir.Function(module, kind, names[do]), ir.Function(module, kind, outer)
+    code = split_code.SplitCode(ir.IRBuilder(around.append_basic_block()))
+    code.begin([ir.Constant(word, rows)])
+    code.builder.call(inner, around.args)
     code.end(())
     code.builder.ret_void()
     whole = llvm.parse_assembly(str(module))
-    whole.link_in(llvm.parse_assembly(text))
-    return bytes(llvm_host.host().emit_object(whole))
+    whole.link_in(llvm.parse_assembly(split_code.split_module(list(names.values()))))
+    place = llvm_host.linked(bytes(llvm_host.host().emit_object(whole)), outer, {})
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * TAKES[do])(place)
 
 
 @pytest.fixture(scope="module")
 def multiply():
     """The function of that name, with the unit set up."""
-    names = [f"test_more_{name}" if name != "multiply" else "test_inner" for name in TAKES]
-    place = llvm_host.linked(in_use(split_code.split_module(names)), "test_outer", {})
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * TAKES["multiply"])(place)
+    return in_use("multiply")
 
 
 def check_square(C, A, B):
@@ -208,6 +206,55 @@ def test_a_tile_is_split_beside_a_square_of_products(multiply, steps, ahead, tur
     want = columns_of(np.vstack([following, np.zeros_like(following)]))  # a place for the second tile
     assert np.array_equal(memory[: ahead * STEP], want[: ahead * STEP])
     assert not memory[ahead * STEP :].any()
+
+
+def packed(image):
+    """Memory with an image's parts one behind the other, and bytes from part to part."""
+    apart = 2 * image.size + 64
+    memory = aligned(PARTS * apart)
+    for part, values in enumerate(parts(image)):
+        memory[part * apart : part * apart + 2 * image.size] = values.reshape(-1).view(np.uint8)
+    return memory, apart
+
+
+def paired(columns):
+    """Memory with the steps of 32 columns of B, term 2t beside 2t + 1."""
+    steps = columns.shape[1] // TERMS
+    memory = aligned(steps * STEP)
+    for s in range(steps):
+        for half in range(2):
+            some = columns[half * LINES : (half + 1) * LINES, s * TERMS : (s + 1) * TERMS]
+            for part, values in enumerate(parts(some)):
+                at = s * STEP + 2 * TILE * part + half * TILE
+                tile = np.ascontiguousarray(values.reshape(LINES, LINES, 2).transpose(1, 0, 2))
+                memory[at : at + TILE] = tile.reshape(-1).view(np.uint8)
+    return memory
+
+
+@pytest.mark.parametrize("rows", [16, 7, 1])
+@pytest.mark.parametrize(("lines", "steps"), [(1, 1), (3, 2), (2, 5)])
+def test_tiles_that_lie_apart_and_overlap(rows, lines, steps):
+    """Rows of A begin 8 numbers apart in lines of an image; the four tiles of C lie anywhere."""
+    first, second, between = 3, 40, 8
+    image, run = numbers(lines, 400), steps * TERMS
+    filters = numbers(2 * LINES, lines * run)
+    A = [
+        np.stack([image[:, at + between * r : at + between * r + run].reshape(-1) for r in range(rows)])
+        for at in (first, second)
+    ]
+    (left, apart), right = packed(image), paired(filters)
+    C = [np.full((rows + 1, width), np.nan, np.float32) for width in (20, 33, 20, 33)]
+    start = left.ctypes.data
+    in_use("multiply_apart", rows)(
+        lines, steps, start + 2 * first, start + 2 * second, 2 * between, apart, 2 * TERMS, 2 * 400,
+        right.ctypes.data, right.ctypes.data + TILE, 2 * TILE, STEP, steps * STEP,
+        *(tile.ctypes.data for tile in C), 4 * 20, 4 * 33,
+    )  # fmt: skip
+    for tile, (a, b) in zip(C, [(a, b) for a in A for b in (filters[:LINES], filters[LINES:])], strict=True):
+        exact, size = a.astype(np.float64) @ b.T.astype(np.float64), np.abs(a).astype(np.float64) @ np.abs(b).T
+        assert np.abs((tile[:rows, :LINES] - exact) / size).max() < 2.0**-20
+        assert np.isnan(tile[rows:]).all()
+        assert np.isnan(tile[:, LINES:]).all()
 
 
 @pytest.mark.parametrize("add", [0, 1])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -279,6 +284,50 @@ def test_prediction_gives_what_training_sees():
     fast, reference = model.predict(X, engine="fast"), model.predict(X[:50], engine="reference")
     np.testing.assert_allclose(fast[:50], reference, atol=2e-5)
     np.testing.assert_array_equal(model.predict(X[::-1].copy(), engine="fast"), fast[::-1])
+
+
+@needs_machine_code
+def test_two_networks_in_two_threads_do_not_disturb_each_other():
+    """A unit's tiles are a thread's own, set up for as many rows as its image has columns."""
+    names = ["5 × 5", "1 × 1", "sequences", "residual"]
+    alone = [trained(name, "fast", "float32") for name in names]
+    with ThreadPoolExecutor(4) as pool:
+        for (losses, params), (before, values) in zip(
+            pool.map(lambda name: trained(name, "fast", "float32"), names), alone, strict=True
+        ):
+            assert losses == before
+            assert all(np.array_equal(params[name], value) for name, value in values.items())
+
+
+SCRIPT = """
+import sys
+import numpy as np
+import backlit as bl
+X, y = np.random.default_rng(0).normal(size=(20, 10, 10, 16)), np.arange(20) % 3
+model = bl.Sequential(bl.Conv2D(16, 5), bl.Flatten(), bl.Dense(3)).build((10, 10, 16), seed=0)
+run = bl.fit(model, (X, y), loss="softmax_cross_entropy", epochs=1, batch_size=5, engine="fast", seed=0)
+print(run.history["loss"][-1], *sorted({"numba", "llvmlite"} & set(sys.modules)))
+"""
+
+
+@needs_machine_code
+@pytest.mark.slow
+def test_what_one_process_has_compiled_the_next_one_finds(tmp_path):
+    """Convolutions too are linked without the compiler."""
+
+    def process():
+        asked = os.environ | {"BACKLIT_CACHE": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", SCRIPT], env=asked, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    first = process()
+    assert first.endswith("llvmlite numba")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.o")}
+    again = process()
+    assert again.split()[0] == first.split()[0]
+    assert "numba" not in again
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.o")} == before
 
 
 def test_object_code_has_a_name_for_each_of_its_functions():

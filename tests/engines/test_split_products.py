@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -158,6 +159,23 @@ def test_the_same_product_has_the_same_bits_again(size):
     first = product(A, B)
     product(other, np.full_like(B, np.nan))
     assert np.array_equal(product(A, B), first)
+
+
+@needs_machine_code
+@needs_matrix_unit
+@pytest.mark.parametrize(("m", "n", "k"), [(64, 64, 64), (700, 100, 1100)])
+def test_a_thread_with_two_megabytes_of_stack_is_enough(m, n, k):
+    rng = np.random.default_rng(1)
+    A, B = rng.normal(size=(m, k)).astype(np.float32), rng.normal(size=(k, n)).astype(np.float32)
+    want, found = product(A, B), []
+    before = threading.stack_size(2 << 20)
+    try:
+        thread = threading.Thread(target=lambda: found.append(product(A, B)))
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert np.array_equal(found[0], want)
 
 
 FORKED = """

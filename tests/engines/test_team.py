@@ -17,7 +17,7 @@ pytest.importorskip("numba")
 
 import backlit as bl
 from backlit import optim
-from backlit.engines.fast import machine_code, team
+from backlit.engines.fast import machine_code, pointers, team
 from engines.kernel_calls import needs_machine_code
 from engines.test_fast import Job
 
@@ -247,3 +247,10 @@ def test_what_is_not_finite_stays_so(bad):
     line, y = halved(np.array([bad, 1.0], np.float32))
     Table(line).run(1, 1)
     assert np.array_equal(y, np.array([bad, 0.5], np.float32), equal_nan=True)
+
+
+def test_as_python_nothing_about_small_numbers_changes():
+    mode = pointers.flush_small()
+    assert SMALL * np.float32(0.5) > 0
+    pointers.restore(mode)
+    assert SMALL * np.float32(0.5) > 0
