@@ -4,7 +4,8 @@
 
 A step is gather, forward, backward and Adam, in float32; the loss is mean softmax cross entropy. The networks
 are those of networks.py, built of each peer's own layers. All peers begin with the same parameters, and the losses of
-their first steps must agree.
+their first steps must agree. Products stay products of float32: no peer is told to round them to bfloat16 or TF32, as
+torch.set_float32_matmul_precision or jax_default_matmul_precision could; backlit's are as exact as float32 has them.
 
 Data, labels and one permutation of the rows are in memory, as arrays of the peer's own kind. Every peer gathers its
 mini-batch inside the timed step, with the indexing that is fastest for it: X.index_select (PyTorch), X[rows] (NumPy,
