@@ -317,6 +317,7 @@ def test_a_layer_is_done_turned_where_each_thread_has_fewer_units_than_there_are
         np.testing.assert_allclose(fast.model.params[name], value, atol=1e-5, err_msg=name)
 
 
+@needs_machine_code
 @pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="only x86 flushes small numbers")
 @pytest.mark.parametrize("parts", [1, 2])
 def test_moments_whose_gradient_is_0_do_not_stay_subnormal(parts):
