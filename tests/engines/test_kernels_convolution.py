@@ -175,3 +175,13 @@ def test_products_in_several_tiles(run, few):
     test_forward(run, layer, 0, few)
     test_weights_grad(run, layer, few)
     test_images_grad(run, layer)
+
+
+def test_rows_of_errors_lie_apart_and_what_is_between_them_stays(draw):
+    """Three rows of four places, two zeros between; the sums come on top of what was there."""
+    d, errors, db = draw(2, 3, 4, 5), np.zeros((3 * 6, 5), draw.dtype), np.ones(5, draw.dtype)
+    kernels_convolution.put_apart(d, 1, 6, errors, db)
+    rows = errors.reshape(3, 6, 5)
+    assert np.array_equal(rows[:, :4], d[1])
+    assert not rows[:, 4:].any()
+    close(db, 1 + d[1].astype(np.float64).sum((0, 1)), draw.dtype, 8)

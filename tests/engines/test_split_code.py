@@ -124,30 +124,32 @@ def test_a_square_is_turned(do, lines, wide):
 # --- multiplying ------------------------------------------------------------------------------------------------------
 
 
-def steps_of(rows):
-    """Memory with the steps of 32 rows of A, or columns of B by lines of 32 terms, as the unit wants A."""
-    steps = rows.shape[1] // TERMS
+def laid(matrix, tiles):
+    """Memory with the steps of 32 lines by their terms; ``tiles`` of 16 lines and 32 terms, part by part."""
+    steps = matrix.shape[1] // TERMS
     memory = aligned(steps * STEP)
     for s in range(steps):
         for half in range(2):
-            lines = rows[half * LINES : (half + 1) * LINES, s * TERMS : (s + 1) * TERMS]
-            for part, tile in enumerate(tile_of(lines[:, :LINES], lines[:, LINES:])):
+            some = matrix[half * LINES : (half + 1) * LINES, s * TERMS : (s + 1) * TERMS]
+            for part, tile in enumerate(tiles(some)):
                 at = s * STEP + 2 * TILE * part + half * TILE
-                memory[at : at + TILE] = tile.reshape(-1).view(np.uint8)
+                memory[at : at + TILE] = np.ascontiguousarray(tile).reshape(-1).view(np.uint8)
     return memory
+
+
+def steps_of(rows):
+    """32 rows of A, term t beside t + 16."""
+    return laid(rows, lambda some: tile_of(some[:, :LINES], some[:, LINES:]))
 
 
 def columns_of(columns):
-    """The same of B: pairs of terms, 16 columns each."""
-    steps = columns.shape[1] // TERMS
-    memory = aligned(steps * STEP)
-    for s in range(steps):
-        for half in range(2):
-            lines = columns[half * LINES : (half + 1) * LINES, s * TERMS : (s + 1) * TERMS].T
-            for part, tile in enumerate(tile_of(lines[:LINES], lines[LINES:])):
-                at = s * STEP + 2 * TILE * part + half * TILE
-                memory[at : at + TILE] = tile.reshape(-1).view(np.uint8)
-    return memory
+    """32 columns of B by pairs of terms, t and t + 16."""
+    return laid(columns, lambda some: tile_of(some.T[:LINES], some.T[LINES:]))
+
+
+def paired(columns):
+    """The same, term 2t beside 2t + 1."""
+    return laid(columns, lambda some: [v.reshape(LINES, LINES, 2).transpose(1, 0, 2) for v in parts(some)])
 
 
 def in_use(do, rows=LINES):
@@ -215,20 +217,6 @@ def packed(image):
     for part, values in enumerate(parts(image)):
         memory[part * apart : part * apart + 2 * image.size] = values.reshape(-1).view(np.uint8)
     return memory, apart
-
-
-def paired(columns):
-    """Memory with the steps of 32 columns of B, term 2t beside 2t + 1."""
-    steps = columns.shape[1] // TERMS
-    memory = aligned(steps * STEP)
-    for s in range(steps):
-        for half in range(2):
-            some = columns[half * LINES : (half + 1) * LINES, s * TERMS : (s + 1) * TERMS]
-            for part, values in enumerate(parts(some)):
-                at = s * STEP + 2 * TILE * part + half * TILE
-                tile = np.ascontiguousarray(values.reshape(LINES, LINES, 2).transpose(1, 0, 2))
-                memory[at : at + TILE] = tile.reshape(-1).view(np.uint8)
-    return memory
 
 
 @pytest.mark.parametrize("rows", [16, 7, 1])

@@ -173,20 +173,20 @@ _means(kernels_random.high_times, lambda a, b: _high(a, b))  # noqa: PLW0108
 # --- the matrix product -----------------------------------------------------------------------------------------------
 
 
+def _external(name: str, takes: int) -> Any:
+    return types.ExternalFunction(name, types.void(*[_word] * takes))
+
+
 @overload(products.gemm)
 def _gemm(ta, tb, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     name, size = (GEMM[0], 4) if C.dtype == types.float32 else (GEMM[1], 8)
-    product = types.ExternalFunction(name, types.void(*[_word] * 12))
+    product = _external(name, 12)
 
     def compiled(ta, tb, m, n, k, A, a, lda, B, b, ldb, beta, C, c, ldc):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         ia, ib, ic = A.ctypes.data + a * size, B.ctypes.data + b * size, C.ctypes.data + c * size
         product(int(ta), int(tb), m, n, k, ia, lda, ib, ldb, int(beta != 0), ic, ldc)
 
     return compiled
-
-
-def _external(name: str, takes: int) -> Any:
-    return types.ExternalFunction(name, types.void(*[_word] * takes))
 
 
 @overload(split_convolution.split_filters)
@@ -257,10 +257,7 @@ def _either(split: Callable[..., None], plain: Callable[..., None]) -> Callable[
 
 def _of_matrix_unit() -> dict[str, Any]:
     """What is done by functions of their own, and what by instructions."""
-    own = {
-        do: types.ExternalFunction(name, types.void(*[_word] * takes))
-        for name, (do, takes) in zip(SPLIT, split_code.TAKES.items(), strict=True)
-    }
+    own = {do: _external(name, takes) for name, (do, takes) in zip(SPLIT, split_code.TAKES.items(), strict=True)}
     begin, end = (
         _instruction(lambda b, a, do=do: getattr(split_code.SplitCode(b), do)(a), types.void, *[_word] * takes)
         for do, takes in (("begin", 1), ("end", 0))
@@ -297,9 +294,8 @@ def _instructions(real: str, lanes: int, high: int) -> dict[str, Any]:
         it = vector_code.Code(builder, real)
         builder.store(arguments[0], it.at(arguments[1], it.number), align=size)
 
-    takes_tile = [_word] * vector_code.TILE_TAKES
     return {
-        "tile": types.ExternalFunction(TILE[real != "float32"], types.void(*takes_tile)),
+        "tile": _external(TILE[real != "float32"], vector_code.TILE_TAKES),
         "turn": written("turn", 5),
         "move": written("move", 2),
         "load": _instruction(load, number, _word),

@@ -232,6 +232,17 @@ def conv2d_weights_grad(
                      chunk * tile * size, size, 1.0, dW, chunk * filters * size, size)  # fmt: skip
 
 
+@inlined
+def put_apart(d: Array, n: int, across: int, errors: Array, db: Array) -> None:
+    """errors[h·across + w] = δ[n, h, w], whose rows lie apart there; and db += Σ δ."""
+    for h in range(d.shape[1]):
+        for w in range(d.shape[2]):
+            there, error = errors[h * across + w], d[n, h, w]
+            for f in span(0, error.size):
+                there[f] = error[f]
+                db[f] += error[f]
+
+
 @kernel
 def conv2d_side_by_side_weights_grad(
     lo: int, hi: int, chunks: int, d: Array, x: Array, dW: Array, padded: Array, errors: Array, kh: int, kw: int,
@@ -250,13 +261,7 @@ def conv2d_side_by_side_weights_grad(
         first, end = images_of(chunk, chunks, d.shape[0])
         for n in range(first, end):
             put_inside(x, n, top, left * channels, padded[chunk])
-            db = dW[chunk, kh * run]
-            for h in range(rows):
-                for w in range(columns):
-                    there, error = errors[chunk, h * across + w], d[n, h, w]
-                    for f in span(0, filters):
-                        there[f] = error[f]
-                        db[f] += error[f]
+            put_apart(d, n, across, errors[chunk], dW[chunk, kh * run])
             for i in range(kh):
                 gemm(True, False, run, filters, places, padded, (chunk * padded.shape[1] + i) * wide, channels, errors,
                      chunk * rows * across * filters, filters, 1.0, dW, (chunk * (kh * run + 1) + i * run) * filters,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from backlit.engines.fast.jit import kernel, span
-from backlit.engines.fast.kernels_convolution import put_inside
+from backlit.engines.fast.kernels_convolution import put_apart, put_inside
 from backlit.engines.fast.kernels_images import images_of
 from backlit.engines.fast.split_convolution import convolve, correlate, split_filters
 
@@ -61,13 +61,7 @@ def conv2d_split_weights_grad(
         first, end = images_of(chunk, chunks, d.shape[0])
         for n in range(first, end):
             put_inside(x, n, top, left * channels, padded[chunk])
-            db = sums[chunk]
-            for h in range(rows):
-                for w in range(columns):
-                    there, error = errors[chunk, h * across + w], d[n, h, w]
-                    for f in span(0, error.size):
-                        there[f] = error[f]
-                        db[f] += error[f]
+            put_apart(d, n, across, errors[chunk], sums[chunk])
             correlate(rows, columns, channels, kh, kw, padded, errors, chunk, dW)
         for f in span(0, sums.shape[1]):
             dW[chunk, f, last] = sums[chunk, f]

@@ -82,16 +82,16 @@ class SplitCode(Code):
         b.cbranch(b.icmp_signed(">", rest, self._number(0)), loop, done)
         b.position_at_end(done)
 
-    def _split(self, low: Value, high: Value, to: Value, apart: Value | None = None) -> None:
+    def _split(self, low: Value, high: Value, to: Value, apart: Value) -> None:
         b, words = self.builder, ir.VectorType(_HALF, 2 * LINES)
         upper = ir.Constant(ir.VectorType(_BIT, 2 * LINES), [0, 1] * LINES)
         for part, (one, other) in enumerate(zip(self._parts(low), self._parts(high), strict=True)):
             both = b.select(upper, b.bitcast(other, words), b.bitcast(b.lshr(one, self._all(LINES)), words))
             b.store(both, self.at(to, words, self._part(part, apart)), align=4)
 
-    def _part(self, part: int, apart: Value | None) -> Value:
-        """Where a part begins: beside two tiles of the one before, or so many bytes behind it."""
-        return self.builder.mul(self._number(2 * TILE) if apart is None else apart, self._number(part))
+    def _part(self, part: int, apart: Value) -> Value:
+        """Where a part begins, so many bytes behind the one before."""
+        return self.builder.mul(apart, self._number(part))
 
     def pack(self, arguments: Sequence[Value]) -> None:
         """Vectors of numbers in three parts, number behind number: vectors, from, to, apart (from part to part)."""
@@ -205,7 +205,9 @@ class SplitCode(Code):
         far = b.add(X, b.mul(line, self._number(LINES)))
         for r in range(LINES):
             down = b.mul(line, self._number(r))
-            self._split(self.load(X, down), self.load(far, down), b.add(to, self._number(64 * r)))
+            self._split(
+                self.load(X, down), self.load(far, down), b.add(to, self._number(64 * r)), self._number(2 * TILE)
+            )
             yield
 
     def _turning(self, X: Value, line: Value, to: Value) -> Iterator[None]:
@@ -224,7 +226,7 @@ class SplitCode(Code):
                 lines = self.interleaved(lines)
                 yield
         for r, high in enumerate(lines):
-            self._split(self.load(near, 64 * r), high, b.add(to, self._number(64 * r)))
+            self._split(self.load(near, 64 * r), high, b.add(to, self._number(64 * r)), self._number(2 * TILE))
             yield
 
     def settle(self, arguments: Sequence[Value]) -> None:
